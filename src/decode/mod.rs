@@ -1,0 +1,4 @@
+//! Decoding.
+pub mod image;
+#[cfg(feature = "ffmpeg")]
+pub mod video;

@@ -1,0 +1,2 @@
+//! Unsafe code.
+pub mod av;

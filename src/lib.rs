@@ -1,0 +1,33 @@
+//! framemill turns videos and photos into training datasets: the same bytes on every machine, the pixels people train
+//! with, each sample exactly once, nothing silent.
+//!
+//! The modules lie on floors; each imports only from lower ones (see ARCHITECTURE.md).
+
+// Floor 0: vocabulary.
+pub mod bytes;
+pub mod color;
+pub mod error;
+pub mod frame;
+pub mod geometry;
+pub mod tensor;
+// Floor 1: the only unsafe code.
+#[cfg(feature = "ffmpeg")]
+pub(crate) mod ffi;
+// Floor 2: the plan of the pixel work.
+pub mod op;
+pub mod program;
+pub mod rng;
+// Floor 3: engines.
+pub mod backend;
+pub mod decode;
+// Floor 4: edges.
+pub mod sample;
+pub mod sink;
+pub mod store;
+// Floor 5: the run.
+pub mod job;
+pub mod pipeline;
+pub mod report;
+pub mod task;
+// Floor 6: the face.
+pub mod cli;
