@@ -1,7 +1,7 @@
 //! Sinks.
-pub mod record;
 pub mod encode;
-pub mod webdataset;
 pub mod images;
-pub mod tensors;
+pub mod record;
 pub mod table;
+pub mod tensors;
+pub mod webdataset;
