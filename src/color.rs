@@ -113,7 +113,7 @@ impl Siting {
 }
 
 /// Everything that decides what a picture's numbers mean.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Color {
     /// Matrix coefficients used.
     pub matrix: Matrix,

@@ -1,5 +1,7 @@
 //! [`Frame`]: a decoded picture, never a codec library's type.
 
+use std::sync::Arc;
+
 use crate::color::Color;
 use crate::geometry::Orientation;
 
@@ -29,11 +31,41 @@ pub enum PixelFormat {
     },
 }
 
+/// Immutable bytes of a plane: memory of our own or a reference to a decoder's buffer, shared without copying.
+#[derive(Clone)]
+pub struct Pixels(Arc<dyn AsRef<[u8]> + Send + Sync>);
+
+impl Pixels {
+    /// Shares `owner`'s bytes; `as_ref` must give the same slice every time.
+    pub fn shared(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Self {
+        Pixels(owner)
+    }
+}
+
+impl From<Vec<u8>> for Pixels {
+    fn from(data: Vec<u8>) -> Self {
+        Pixels(Arc::new(data))
+    }
+}
+
+impl std::ops::Deref for Pixels {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl std::fmt::Debug for Pixels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pixels({} bytes)", self.len())
+    }
+}
+
 /// One plane: rows of `stride` bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Plane {
-    /// Bytes of all rows.
-    pub data: Vec<u8>,
+    /// Bytes of all rows, at least `stride * (rows - 1) + row bytes`.
+    pub data: Pixels,
     /// Bytes from one row to the next.
     pub stride: usize,
 }
@@ -75,7 +107,7 @@ impl Frame {
             width,
             height,
             format: PixelFormat::Rgb8,
-            planes: vec![Plane { data, stride: width as usize * 3 }],
+            planes: vec![Plane { data: data.into(), stride: width as usize * 3 }],
             color: Color::srgb(),
             orientation: Orientation::UPRIGHT,
             pts: 0,

@@ -25,8 +25,10 @@ pub mod sample;
 pub mod sink;
 pub mod store;
 // Floor 5: the run.
+pub mod input;
 pub mod job;
 pub mod pipeline;
+pub mod plan;
 pub mod report;
 pub mod task;
 // Floor 6: the face.
