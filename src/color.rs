@@ -130,7 +130,7 @@ pub struct Color {
 }
 
 /// Tags as a stream gives them; `None` where it is silent.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct ColorTags {
     /// Matrix coefficients.
     pub matrix: Option<Matrix>,

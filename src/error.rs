@@ -4,7 +4,7 @@
 use std::fmt;
 
 /// What a failure means for the run (and for the exit code).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Class {
     /// Wrong command line or job: nothing was started (exit 2).
     Usage,
@@ -64,7 +64,7 @@ impl fmt::Display for RejectKind {
 }
 
 /// An error with its class and a full sentence for the user.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Error {
     /// What it means for the run.
     pub class: Class,

@@ -1,1 +1,645 @@
-//! job.
+//! The job: what a user asks for, parsed, validated and resolved before anything starts.
+//!
+//! A [`JobFile`] is the specification as written; flags and variables are laid over the file's tables before it is read,
+//! so that all three speak one language. [`Job::resolve`] checks what the types cannot. [`Job::identity`] holds every
+//! setting that can change a byte of the result, with the versions of the libraries whose output reaches data files;
+//! [`Job::fingerprint`] is its digest.
+
+pub mod values;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::decode::image::PhotoOptions;
+use crate::error::{Error, Result};
+use crate::input::InputSpec;
+use crate::op::{self, Op};
+use crate::program::yuv::Chroma;
+use crate::program::{Program, Quality, Settings};
+use crate::sample::{Pick, Rational, Rule, Sampling};
+use crate::sink::Format;
+use crate::sink::encode::Encoding;
+use values::{ByteSize, ClipSpec, MaxRejects, Rate, TaskShare};
+
+/// Which frames, as written. At most one of the rules `all`, `every`, `fps`, `keyframes`, `count`, `at`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SampleSpec {
+    /// Every frame.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// One frame for each step of this length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<Rational>,
+    /// This many frames a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fps: Option<Rate>,
+    /// What the container flags as key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keyframes: bool,
+    /// This many frames, evenly spread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// The frames shown at these times.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub at: Vec<Rational>,
+    /// Which frame stands for a wanted time of `every` and `fps`.
+    pub pick: Pick,
+    /// Each chosen frame starts a clip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<ClipSpec>,
+    /// Start of the part of the media.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Rational>,
+    /// End of the part of the media.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<Rational>,
+    /// Which video stream, counted from 0 among the video streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<usize>,
+}
+
+/// The keys of [`SampleSpec`] of which one excludes the others.
+pub const RULES: [&str; 6] = ["all", "every", "fps", "keyframes", "count", "at"];
+
+/// Further forms of the record table. Parquet is always written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Metadata {
+    /// A Parquet beside each shard.
+    Parquet,
+    /// `records.csv`.
+    Csv,
+    /// `records.sqlite`.
+    Sqlite,
+}
+
+/// What is written, and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutputSpec {
+    /// A folder, or `-` for a tar on standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// Form of the data.
+    pub format: Format,
+    /// Encoding of a sample; by default jpeg:95, with tensors npy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encode: Option<Encoding>,
+    /// About how many samples a shard holds.
+    pub shard_samples: u64,
+    /// About how many bytes a shard holds.
+    pub shard_bytes: ByteSize,
+    /// Forms of the record table.
+    pub metadata: Vec<Metadata>,
+    /// A folder that also keeps the source files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_raw: Option<String>,
+}
+
+impl Default for OutputSpec {
+    fn default() -> Self {
+        OutputSpec {
+            uri: None,
+            format: Format::default(),
+            encode: None,
+            shard_samples: 1000,
+            shard_bytes: ByteSize(256_000_000),
+            metadata: vec![Metadata::Parquet],
+            keep_raw: None,
+        }
+    }
+}
+
+/// What to do where work demanded of a device has to run elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fallback {
+    /// Say it in the report.
+    Allow,
+    /// Say it in the report and the log.
+    #[default]
+    Warn,
+    /// Refuse.
+    Forbid,
+}
+
+/// Whether stored ICC profiles are converted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Icc {
+    /// To sRGB (by LittleCMS).
+    #[default]
+    Convert,
+    /// Left as they are.
+    Ignore,
+}
+
+/// Whether stored orientation is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Orient {
+    /// Shown upright.
+    #[default]
+    Apply,
+    /// As stored.
+    Ignore,
+}
+
+/// A job as written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobFile {
+    /// What goes in.
+    pub input: InputSpec,
+    /// Which frames.
+    pub sample: SampleSpec,
+    /// What is done to them, in order.
+    #[serde(deserialize_with = "ops")]
+    pub ops: Vec<Op>,
+    /// What comes out.
+    pub output: OutputSpec,
+    /// Order of resizing and colour conversion.
+    pub quality: Quality,
+    /// Chroma interpolation.
+    pub chroma: Chroma,
+    /// Colour profiles of photos.
+    pub icc: Icc,
+    /// Orientation of photos and videos.
+    pub orient: Orient,
+    /// Colour behind transparent pictures, RRGGBB.
+    pub background: String,
+    /// Resample to square pixels first.
+    pub square_pixels: bool,
+    /// Seed of all random operations and of the shuffle.
+    pub seed: u64,
+    /// Epoch of all random operations.
+    pub epoch: u64,
+    /// Differently augmented samples for each frame.
+    pub variants: u32,
+    /// Videos longer than this are cut, where that is sound.
+    pub unit: Rational,
+    /// Largest picture that is decoded, in pixels.
+    pub max_pixels: u64,
+    /// Where the operations run: `auto`, `cpu`, `wgpu[:n]` or `cuda[:n]`.
+    pub device: String,
+    /// Where decoding runs: auto, software, nvdec, ...
+    pub decoder: String,
+    /// Whether work demanded of a device may run elsewhere.
+    pub fallback: Fallback,
+    /// Byte budget of everything in flight.
+    pub memory: ByteSize,
+    /// CPU threads; 0 for as many as there are.
+    pub threads: usize,
+    /// Which tasks this process runs.
+    pub tasks: TaskShare,
+    /// How many inputs may be rejected.
+    pub max_rejects: MaxRejects,
+    /// No input is a success.
+    pub allow_empty: bool,
+    /// CPU time without progress after which an input is given up.
+    pub stall_timeout: Rational,
+    /// How long a signal leaves to drain.
+    pub grace: Rational,
+    /// File for this process's report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<PathBuf>,
+}
+
+impl Default for JobFile {
+    fn default() -> Self {
+        JobFile {
+            input: InputSpec::default(),
+            sample: SampleSpec::default(),
+            ops: Vec::new(),
+            output: OutputSpec::default(),
+            quality: Quality::default(),
+            chroma: Chroma::default(),
+            icc: Icc::default(),
+            orient: Orient::default(),
+            background: "000000".into(),
+            square_pixels: false,
+            seed: 0,
+            epoch: 0,
+            variants: 1,
+            unit: Rational::seconds(600),
+            max_pixels: PhotoOptions::default().max_pixels,
+            device: "auto".into(),
+            decoder: "auto".into(),
+            fallback: Fallback::default(),
+            memory: ByteSize(1_000_000_000),
+            threads: 0,
+            tasks: TaskShare::All,
+            max_rejects: MaxRejects::Count(0),
+            allow_empty: false,
+            stall_timeout: Rational::seconds(60),
+            grace: Rational::seconds(20),
+            report: None,
+        }
+    }
+}
+
+/// Operations are tables with `op`, or text as on the command line; either is checked in full.
+fn ops<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Op>, D::Error> {
+    let list = Vec::<Value>::deserialize(deserializer)?;
+    let read = |value| match value {
+        Value::String(text) => Op::parse(&text),
+        table => Op::from_value(table),
+    };
+    list.into_iter().map(read).collect::<Result<_>>().map_err(serde::de::Error::custom)
+}
+
+/// Tables of the job file that only group keys of the top level.
+const GROUPS: [&str; 3] = ["run", "pixels", "telling"];
+
+impl JobFile {
+    /// Reads the text of a job file into tables; the ending of `name` tells TOML, YAML or JSON.
+    ///
+    /// # Errors
+    /// Usage, naming the file and the place.
+    pub fn tables(text: &str, name: &str) -> Result<Value> {
+        let fail = |e: String| Error::usage(format!("{name}: {e}"));
+        let ending = name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+        let value: Value = match ending.as_str() {
+            "toml" => toml::from_str(text).map_err(|e| fail(e.to_string()))?,
+            "yaml" | "yml" => serde_yaml_ng::from_str(text).map_err(|e| fail(e.to_string()))?,
+            "json" => serde_json::from_str(text).map_err(|e| fail(e.to_string()))?,
+            _ => return Err(fail("a job file's name ends in .toml, .yaml, .yml or .json".into())),
+        };
+        if !value.is_object() {
+            return Err(fail("expected tables such as [input] and [output]".into()));
+        }
+        Ok(value)
+    }
+
+    /// Reads tables; keys of a group such as `[run]` count as written at the top.
+    ///
+    /// # Errors
+    /// Usage, naming the key.
+    pub fn from_tables(mut value: Value) -> Result<JobFile> {
+        if let Some(top) = value.as_object_mut() {
+            for group in GROUPS {
+                if let Some(Value::Object(inner)) = top.remove(group) {
+                    top.extend(inner);
+                }
+            }
+            match top.remove("detect") {
+                None | Some(Value::Null) => {}
+                Some(Value::Array(list)) if list.is_empty() => {}
+                Some(_) => return Err(Error::usage("detect: this version does not run detectors yet; leave it out")),
+            }
+        }
+        serde_json::from_value(value).map_err(|e| Error::usage(format!("the job: {e}")))
+    }
+
+    /// JSON Schema of the job file.
+    pub fn schema() -> Value {
+        let mut schema = serde_json::to_value(schemars::schema_for!(JobFile)).unwrap_or_default();
+        // Operations may also be text as on the command line.
+        if let Some(ops) = schema.pointer_mut("/properties/ops/items") {
+            let table = ops.take();
+            *ops = json!({ "anyOf": [table, { "type": "string" }] });
+        }
+        schema
+    }
+}
+
+/// A job that can be run.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// As written.
+    pub file: JobFile,
+    /// Which frames.
+    pub sampling: Sampling,
+    /// What is done to them.
+    pub program: Program,
+    /// How photos are read.
+    pub photo: PhotoOptions,
+    /// How samples are encoded.
+    pub encoding: Encoding,
+    /// CPU threads.
+    pub threads: usize,
+}
+
+impl Job {
+    /// Checks a job and compiles its parts.
+    ///
+    /// # Errors
+    /// Usage, naming the setting; unavailable where a demanded device or decoder is missing and falling back forbidden.
+    pub fn resolve(file: JobFile) -> Result<Job> {
+        let sampling = sampling(&file.sample)?;
+        let background = op::rgb(&file.background).map_err(|e| e.context("background"))?;
+        let settings = Settings {
+            quality: file.quality,
+            chroma: file.chroma,
+            seed: file.seed,
+            epoch: file.epoch,
+            background,
+            square_pixels: file.square_pixels,
+        };
+        let program = Program::compile(&file.ops, settings)?;
+        let dtype = program.output().0;
+        let encoding = file.output.encode.unwrap_or_else(|| match sampling.clip {
+            Some(_) if file.output.format != Format::Tensors => Format::Tensors.default_encoding(dtype),
+            _ => file.output.format.default_encoding(dtype),
+        });
+        file.output.format.check(&encoding, dtype, sampling.clip.is_some())?;
+        if file.output.format == Format::Tensors {
+            one_size(&program)?;
+        }
+        let positive = [
+            ("variants", u64::from(file.variants)),
+            ("shard_samples", file.output.shard_samples),
+            ("max_pixels", file.max_pixels),
+            ("unit", file.unit.is_positive().into()),
+            ("stall_timeout", file.stall_timeout.is_positive().into()),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, n)| *n == 0) {
+            return Err(Error::usage(format!("{name}: expected more than 0")));
+        }
+        if file.grace.num() < 0 {
+            return Err(Error::usage("grace: expected 0 or more"));
+        }
+        let photo = PhotoOptions {
+            max_pixels: file.max_pixels,
+            icc_convert: file.icc == Icc::Convert,
+            apply_orientation: file.orient == Orient::Apply,
+            background,
+        };
+        let threads = match file.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        device(&file)?;
+        Ok(Job { sampling, program, photo, encoding, threads, file })
+    }
+
+    /// What was demanded of a device that this build does not have, as (what, from, to, reason).
+    pub fn fallbacks(&self) -> Vec<Value> {
+        demanded(&self.file)
+            .into_iter()
+            .map(|(what, from, to)| {
+                json!({ "uri": null, "what": what, "from": from, "to": to, "reason": "this build does not have it" })
+            })
+            .collect()
+    }
+
+    /// Everything that can change a byte of the result, and nothing else.
+    pub fn identity(&self) -> Value {
+        let mut value = serde_json::to_value(&self.file).unwrap_or_default();
+        if let Some(top) = value.as_object_mut() {
+            for key in [
+                "device",
+                "decoder",
+                "fallback",
+                "memory",
+                "threads",
+                "tasks",
+                "max_rejects",
+                "allow_empty",
+                "stall_timeout",
+                "grace",
+                "report",
+            ] {
+                top.remove(key);
+            }
+            if let Some(output) = top.get_mut("output").and_then(Value::as_object_mut) {
+                output.remove("uri");
+                output.remove("keep_raw");
+                output.insert("encode".into(), json!(self.encoding));
+            }
+        }
+        json!({ "job": value, "versions": versions() })
+    }
+
+    /// Digest of [`Job::identity`].
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.identity())
+    }
+}
+
+/// SHA-256 of a value with its keys in order.
+pub fn fingerprint(identity: &Value) -> String {
+    let digest = Sha256::digest(sorted(identity).to_string());
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort();
+            Value::Object(keys.into_iter().map(|k| (k.clone(), sorted(&map[k]))).collect())
+        }
+        Value::Array(list) => list.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
+}
+
+/// The settings in which two identities differ, as `key: theirs, here ours`.
+pub fn differences(theirs: &Value, ours: &Value) -> Vec<String> {
+    let (mut a, mut b) = (Map::new(), Map::new());
+    flatten("", theirs, &mut a);
+    flatten("", ours, &mut b);
+    let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let show = |v: Option<&Value>| v.map_or("not set".to_string(), Value::to_string);
+    keys.into_iter()
+        .filter(|k| a.get(*k) != b.get(*k))
+        .map(|k| format!("{}: {}, here {}", k.trim_start_matches("job."), show(a.get(k)), show(b.get(k))))
+        .collect()
+}
+
+fn flatten(path: &str, value: &Value, out: &mut Map<String, Value>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten(&path, value, out);
+            }
+        }
+        other => {
+            out.insert(path.into(), other.clone());
+        }
+    }
+}
+
+/// Versions of what decides bytes.
+pub fn versions() -> Value {
+    #[cfg(feature = "ffmpeg")]
+    let ffmpeg = json!(crate::ffi::av::versions());
+    #[cfg(not(feature = "ffmpeg"))]
+    let ffmpeg = Value::Null;
+    json!({
+        "framemill": env!("CARGO_PKG_VERSION"),
+        "ffmpeg": ffmpeg,
+        "heif": crate::decode::image::heif_version(),
+    })
+}
+
+fn sampling(spec: &SampleSpec) -> Result<Sampling> {
+    let mut rules = Vec::new();
+    if spec.all {
+        rules.push(Rule::All);
+    }
+    if let Some(step) = spec.every {
+        rules.push(Rule::Every(step));
+    }
+    if let Some(Rate(rate)) = spec.fps {
+        rules.push(Rule::Every(rate.recip().ok_or_else(|| Error::usage(format!("fps: a rate of {rate}")))?));
+    }
+    if spec.keyframes {
+        rules.push(Rule::Keyframes);
+    }
+    rules.extend(spec.count.map(Rule::Count));
+    if !spec.at.is_empty() {
+        rules.push(Rule::At(spec.at.clone()));
+    }
+    if rules.len() > 1 {
+        return Err(Error::usage(format!("give one of {}, not several", RULES.join(", "))));
+    }
+    let default = Sampling::default();
+    let rule = rules.pop().unwrap_or(default.rule);
+    let clip = spec.clip.map(|c| c.0);
+    let sampling = Sampling { rule, pick: spec.pick, start: spec.start, end: spec.end, clip };
+    sampling.validate()?;
+    Ok(sampling)
+}
+
+/// Refuses a list of operations whose output size depends on the input's: an array has one shape.
+fn one_size(program: &Program) -> Result<()> {
+    use crate::geometry::Orientation;
+    let size = |w, h| program.resolve((w, h), Orientation::UPRIGHT, (1, 1), &Default::default()).map(|s| s.size());
+    match (size(1920, 1080), size(1001, 1333)) {
+        (Ok(a), Ok(b)) if a != b => Err(Error::usage(
+            "format tensors needs every sample to have one size, but here it depends on the input: end with a resize to \
+             w and h, a center_crop, a crop or a letterbox",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What is demanded of devices and decoders that this build does not have: (what, from, to).
+fn demanded(file: &JobFile) -> Vec<(&'static str, String, &'static str)> {
+    let mut out = Vec::new();
+    if !["auto", "cpu"].contains(&file.device.as_str()) {
+        out.push(("device", file.device.clone(), "cpu"));
+    }
+    if !["auto", "software"].contains(&file.decoder.as_str()) {
+        out.push(("decoder", file.decoder.clone(), "software"));
+    }
+    out
+}
+
+fn device(file: &JobFile) -> Result<()> {
+    let kind = file.device.split(':').next().unwrap_or_default();
+    if !["auto", "cpu", "wgpu", "cuda"].contains(&kind) {
+        return Err(Error::usage(format!("device {}: it is one of auto, cpu, wgpu[:n], cuda[:n|:all]", file.device)));
+    }
+    let decoders = ["auto", "software", "nvdec", "vaapi", "vulkan", "videotoolbox", "d3d11va", "qsv"];
+    if !decoders.contains(&file.decoder.as_str()) {
+        return Err(Error::usage(format!("decoder {}: it is one of {}", file.decoder, decoders.join(", "))));
+    }
+    for (what, from, to) in demanded(file) {
+        let text = format!("{what} {from} is demanded, but this build of framemill only has {to}");
+        match file.fallback {
+            Fallback::Forbid => return Err(Error::unavailable(format!("{text}: use {to}, or --fallback warn"))),
+            Fallback::Warn => tracing::warn!("{text}; falling back to it"),
+            Fallback::Allow => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOML: &str = r#"
+        [input]
+        uri = ["clips/"]
+        [sample]
+        fps = "30000/1001"
+        clip = "frames=4,stride=2"
+        [[ops]]
+        op = "resize"
+        short = 256
+        filter = "bicubic"
+        [output]
+        uri = "out"
+        shard_bytes = "1GB"
+        encode = "npy"
+        [run]
+        threads = 3
+    "#;
+
+    fn toml() -> JobFile {
+        JobFile::from_tables(JobFile::tables(TOML, "job.toml").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_three_languages_say_the_same() {
+        let value = JobFile::tables(TOML, "job.toml").unwrap();
+        let json = JobFile::tables(&value.to_string(), "job.json").unwrap();
+        let yaml = JobFile::tables(&serde_yaml_ng::to_string(&value).unwrap(), "job.yaml").unwrap();
+        let job = toml();
+        assert_eq!(job.threads, 3);
+        assert_eq!(job, JobFile::from_tables(json).unwrap());
+        assert_eq!(job, JobFile::from_tables(yaml).unwrap());
+        // What was resolved and frozen reads back as the same job.
+        assert_eq!(job, JobFile::from_tables(serde_json::to_value(&job).unwrap()).unwrap());
+    }
+
+    #[test]
+    fn the_fingerprint_covers_bytes_and_nothing_else() {
+        let base = Job::resolve(toml()).unwrap();
+        let with = |change: fn(&mut JobFile)| {
+            let mut file = toml();
+            change(&mut file);
+            Job::resolve(file).unwrap().fingerprint()
+        };
+        assert_eq!(base.fingerprint(), with(|f| f.threads = 9));
+        assert_eq!(base.fingerprint(), with(|f| f.output.uri = Some("elsewhere".into())));
+        assert_eq!(base.fingerprint(), with(|f| f.memory = ByteSize(5)));
+        assert_ne!(base.fingerprint(), with(|f| f.seed = 1));
+        assert_ne!(base.fingerprint(), with(|f| f.ops.clear()));
+        assert_ne!(base.fingerprint(), with(|f| f.output.shard_samples = 7));
+        let mut file = toml();
+        file.seed = 7;
+        let other = Job::resolve(file).unwrap();
+        assert_eq!(differences(&base.identity(), &other.identity()), ["seed: 0, here 7"]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let fails = |text: &str| {
+            let e = JobFile::tables(text, "j.toml").and_then(JobFile::from_tables).and_then(Job::resolve).unwrap_err();
+            assert_eq!(e.exit_code(), 2, "{text}: {e}");
+            e.message
+        };
+        assert!(fails("[sample]\nall = true\ncount = 3").contains("one of"));
+        assert!(fails("[inputs]\nuri = [\"x\"]").contains("inputs"));
+        assert!(fails("variants = 0").contains("variants"));
+        assert!(fails("device = \"tpu\"").contains("tpu"));
+        assert!(fails("[[detect]]\nmodel = \"m.onnx\"").contains("detect"));
+        assert!(fails("[output]\nformat = \"tensors\"\nencode = \"png\"").contains("tensors"));
+        assert!(fails("ops = [\"resize:256\"]\n[output]\nformat = \"tensors\"").contains("one size"));
+        let forbidden = "device = \"cuda\"\nfallback = \"forbid\"";
+        let e = JobFile::tables(forbidden, "j.toml").and_then(JobFile::from_tables).and_then(Job::resolve).unwrap_err();
+        assert_eq!(e.exit_code(), 69);
+    }
+
+    #[test]
+    fn the_schema_knows_every_key() {
+        let schema = JobFile::schema();
+        let job = serde_json::to_value(JobFile::default()).unwrap();
+        for key in job.as_object().unwrap().keys() {
+            assert!(schema["properties"].get(key).is_some(), "{key}");
+        }
+    }
+}

@@ -11,7 +11,7 @@ pub mod frame;
 pub mod geometry;
 pub mod tensor;
 // Floor 1: the only unsafe code.
-#[cfg(feature = "ffmpeg")]
+#[cfg(any(feature = "ffmpeg", feature = "heif"))]
 pub(crate) mod ffi;
 // Floor 2: the plan of the pixel work.
 pub mod op;
@@ -25,11 +25,13 @@ pub mod sample;
 pub mod sink;
 pub mod store;
 // Floor 5: the run.
+pub mod finish;
 pub mod input;
 pub mod job;
 pub mod pipeline;
 pub mod plan;
 pub mod report;
+pub mod supervise;
 pub mod task;
 // Floor 6: the face.
 pub mod cli;

@@ -1,1 +1,647 @@
-//! pipeline.
+//! The pipeline: decode, compute, encode, collect and commit, in threads with bounded channels between them.
+//!
+//! Invariants: a frame takes its credit before it leaves the decoder and no later stage asks for any, so the budget
+//! cannot deadlock; a failed send means stopping and is never an error of its own; the first error is kept; panics are
+//! caught at join and named by stage. Of `--memory` a half is for frames in flight, a quarter for decoders' reference
+//! pictures, a quarter for samples that wait for their turn.
+
+mod budget;
+mod collect;
+mod compute;
+mod decode;
+mod meter;
+mod spool;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::backend::Backend;
+use crate::backend::cpu::Cpu;
+use crate::error::{Error, RejectKind, Result};
+use crate::job::Job;
+use crate::plan::{Plan, Unit};
+use crate::sink::webdataset::TarStream;
+use crate::task::{Ledger, Receipt, Reject};
+pub use budget::{Budget, Credit};
+use collect::{Collector, Message, commit};
+use decode::{Exit, Halt, Work};
+use meter::Stage;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which unit: its task and its place in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct UnitKey {
+    /// The task.
+    pub task: u64,
+    /// Place in the task.
+    pub index: usize,
+}
+
+/// How a run is to end early.
+#[derive(Debug, Default)]
+pub struct Stop(AtomicU8);
+
+impl Stop {
+    /// Take no new task; finish those that were begun.
+    pub fn drain(&self) {
+        self.0.fetch_max(1, Ordering::Relaxed);
+    }
+    /// Stop as soon as possible.
+    pub fn abort(&self) {
+        self.0.store(2, Ordering::Relaxed);
+    }
+    /// Whether no new task is to be taken.
+    pub fn draining(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+    /// Whether everything is to stop.
+    pub fn aborting(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 1
+    }
+}
+
+/// What a run has done so far; read while it runs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    samples: AtomicU64,
+    inputs: AtomicU64,
+    rejected: AtomicU64,
+    frames: AtomicU64,
+    tasks: AtomicU64,
+    flying: Mutex<BTreeMap<UnitKey, Arc<AtomicU64>>>,
+}
+
+/// One look at a [`Progress`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Samples written into shards.
+    pub samples: u64,
+    /// Inputs that are through.
+    pub inputs: u64,
+    /// Those of them that were rejected.
+    pub rejected: u64,
+    /// Frames handed on by decoders.
+    pub frames: u64,
+    /// Tasks committed.
+    pub tasks: u64,
+    /// Units in decoders, with a number that grows while they live.
+    pub flying: Vec<(UnitKey, u64)>,
+}
+
+impl Progress {
+    fn sample(&self) {
+        self.samples.fetch_add(1, Ordering::Relaxed);
+    }
+    fn input(&self, whole: bool, rejected: bool) {
+        self.inputs.fetch_add(u64::from(whole), Ordering::Relaxed);
+        self.rejected.fetch_add(u64::from(rejected), Ordering::Relaxed);
+    }
+    /// What there is now.
+    pub fn look(&self) -> Snapshot {
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let flying = lock(&self.flying);
+        Snapshot {
+            samples: count(&self.samples),
+            inputs: count(&self.inputs),
+            rejected: count(&self.rejected),
+            frames: count(&self.frames),
+            tasks: count(&self.tasks),
+            flying: flying.iter().map(|(k, n)| (*k, count(n))).collect(),
+        }
+    }
+}
+
+/// Units that killed or stalled an engine process before.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Suspects {
+    /// To be tried with nothing else beside them.
+    pub alone: HashSet<UnitKey>,
+    /// Not to be tried any more, with why.
+    pub condemned: Vec<(UnitKey, RejectKind)>,
+}
+
+/// What hears of units as they begin and end, before they do.
+pub trait Observer: Sync {
+    /// A unit goes into a decoder.
+    fn began(&self, key: UnitKey);
+    /// It came out.
+    fn ended(&self, key: UnitKey);
+}
+
+/// A task on its way.
+struct TaskInfo {
+    task: u64,
+    plan: Arc<Plan>,
+    units: Vec<Arc<Unit>>,
+    decision: Option<Vec<Reject>>,
+}
+
+/// What all stages share.
+struct Shared<'a> {
+    job: &'a Job,
+    stop: &'a Stop,
+    progress: &'a Progress,
+    ledger: Option<Ledger>,
+    out: Option<PathBuf>,
+    worker: String,
+    /// Names of the list's own columns.
+    columns: Vec<String>,
+    budget: Budget,
+    references: Budget,
+    waiting: u64,
+    /// Tasks between the collector and their receipts.
+    committing: AtomicU64,
+    failed: AtomicBool,
+    first_error: Mutex<Option<Error>>,
+    left: Mutex<Vec<String>>,
+    again: Mutex<Vec<u64>>,
+    streamed: Mutex<Vec<(Receipt, Vec<Reject>)>>,
+    decode: Stage,
+    compute: Stage,
+    encode: Stage,
+    sink: Stage,
+    commit: Stage,
+}
+
+impl Shared<'_> {
+    /// Keeps the first error and stops everything.
+    fn fail(&self, error: Error) {
+        lock(&self.first_error).get_or_insert(error);
+        self.failed.store(true, Ordering::Relaxed);
+    }
+    fn left_open(&self, why: String) {
+        lock(&self.left).push(why);
+    }
+    fn again(&self, task: u64) {
+        lock(&self.again).push(task);
+    }
+    fn streamed(&self, receipt: Receipt, rejects: Vec<Reject>) {
+        lock(&self.streamed).push((receipt, rejects));
+    }
+    fn committed(&self) {
+        self.progress.tasks.fetch_add(1, Ordering::Relaxed);
+    }
+    fn spool_folder(&self) -> PathBuf {
+        match &self.out {
+            Some(out) => out.join("_framemill").join("partial").join(format!("{}-spool", self.worker)),
+            None => std::env::temp_dir().join(format!("framemill-{}", self.worker)),
+        }
+    }
+}
+
+/// True when nothing more is to be done.
+fn stopping(shared: &Shared) -> bool {
+    shared.stop.aborting() || shared.failed.load(Ordering::Relaxed)
+}
+
+/// Where samples go.
+pub enum Target<'a> {
+    /// Shards under a folder.
+    Folder(&'a Path),
+    /// One tar, in order, with no ledger.
+    Stream(Box<dyn Write + Send + 'a>),
+}
+
+/// What a run came to.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Tasks that had a receipt before.
+    pub skipped: u64,
+    /// Tasks that stay open, and why.
+    pub left: Vec<String>,
+    /// What a stream came to: it has no ledger.
+    #[serde(skip)]
+    pub streamed: Vec<(Receipt, Vec<Reject>)>,
+    /// Stages, queues, budgets.
+    pub timing: Value,
+}
+
+/// Runs every task of `plans` that `wanted` names and that has no receipt.
+///
+/// # Errors
+/// The first error that is not an input's. A stop is no error.
+#[expect(clippy::too_many_arguments, reason = "each is a part of the run that the caller owns")]
+pub fn run(
+    job: &Job,
+    plans: &[Arc<Plan>],
+    wanted: &dyn Fn(u64) -> bool,
+    target: Target,
+    stop: &Stop,
+    progress: &Progress,
+    observer: &dyn Observer,
+    suspects: &Suspects,
+) -> Result<Outcome> {
+    let begun = Instant::now();
+    let (out, stream) = match target {
+        Target::Folder(out) => (Some(out.to_path_buf()), None),
+        Target::Stream(writer) => {
+            let columns = plans.first().map(|p| p.header.columns.clone()).unwrap_or_default();
+            (None, Some(TarStream::new(writer, "standard output", &columns)))
+        }
+    };
+    let memory = job.file.memory.0;
+    let shared = Shared {
+        job,
+        stop,
+        progress,
+        ledger: out.as_deref().map(Ledger::new),
+        worker: worker_name(),
+        columns: plans.first().map(|p| p.header.columns.iter().map(|c| c.name.clone()).collect()).unwrap_or_default(),
+        out,
+        budget: Budget::new(memory / 2),
+        references: Budget::new(memory / 4),
+        waiting: memory / 4,
+        committing: AtomicU64::new(0),
+        failed: AtomicBool::new(false),
+        first_error: Mutex::default(),
+        left: Mutex::default(),
+        again: Mutex::default(),
+        streamed: Mutex::default(),
+        decode: Stage::default(),
+        compute: Stage::default(),
+        encode: Stage::default(),
+        sink: Stage::default(),
+        commit: Stage::default(),
+    };
+    let mut outcome = Outcome::default();
+    let mut tasks = VecDeque::new();
+    for plan in plans {
+        for task in plan.tasks().filter(|t| wanted(*t)) {
+            let done = match &shared.ledger {
+                Some(ledger) => ledger.receipt(task)?.is_some(),
+                None => false,
+            };
+            if done { outcome.skipped += 1 } else { tasks.push_back((plan.clone(), task)) }
+        }
+    }
+    let mut stream = stream;
+    // A task that another worker decided otherwise is done again as that decision says; it cannot change once more.
+    for _ in 0..3 {
+        let units = tasks.iter().map(|(p, t)| p.len_of(*t)).sum();
+        let backend = Cpu::new();
+        let queue = Queue { tasks: Mutex::new((std::mem::take(&mut tasks), None)), left: AtomicU64::new(units) };
+        pass(&shared, &queue, &backend, observer, suspects, stream.take());
+        for task in std::mem::take(&mut *lock(&shared.again)) {
+            if let Some(plan) = plans.iter().find(|p| p.tasks().contains(&task)) {
+                tasks.push_back((plan.clone(), task));
+            }
+        }
+        if tasks.is_empty() || stopping(&shared) || stop.draining() {
+            break;
+        }
+    }
+    // Empty unless a spool was needed; another worker's is another folder.
+    let _ = std::fs::remove_dir(shared.spool_folder());
+    if let Some(error) = lock(&shared.first_error).take() {
+        return Err(error);
+    }
+    outcome.left = std::mem::take(&mut *lock(&shared.left));
+    outcome.streamed = std::mem::take(&mut *lock(&shared.streamed));
+    outcome.timing = timing(&shared, begun.elapsed());
+    Ok(outcome)
+}
+
+/// Names this process among those that share an output.
+fn worker_name() -> String {
+    format!("{}-{}", host_name(), std::process::id())
+}
+
+/// This machine's name in letters and digits.
+pub(crate) fn host_name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}
+
+fn timing(shared: &Shared, wall: Duration) -> Value {
+    let stages = [
+        ("decode", &shared.decode),
+        ("compute", &shared.compute),
+        ("encode", &shared.encode),
+        ("sink", &shared.sink),
+        ("commit", &shared.commit),
+    ];
+    let mut seconds = serde_json::Map::new();
+    seconds.insert("wall".into(), json!((wall.as_secs_f64() * 1e3).round() / 1e3));
+    let mut queues = serde_json::Map::new();
+    for (name, stage) in stages {
+        seconds.insert(name.into(), stage.report());
+        if name != "decode" {
+            queues.insert(name.into(), stage.queue());
+        }
+    }
+    json!({
+        "seconds": seconds,
+        "queues": queues,
+        "budget": {
+            "frames": { "limit": shared.budget.limit(), "high_water": shared.budget.high_water() },
+            "references": { "limit": shared.references.limit(), "high_water": shared.references.high_water() },
+        },
+    })
+}
+
+/// Tasks that are not begun, and the one that is, with the index of its next unit.
+type Waiting = (VecDeque<(Arc<Plan>, u64)>, Option<(Arc<TaskInfo>, usize)>);
+
+/// What is left to decode.
+struct Queue {
+    tasks: Mutex<Waiting>,
+    left: AtomicU64,
+}
+
+impl Queue {
+    /// The next unit. Opens tasks as they come, telling the collector first.
+    fn next(&self, shared: &Shared, to: &Sender<Message>) -> Result<Option<(Arc<TaskInfo>, usize)>> {
+        let mut inner = lock(&self.tasks);
+        loop {
+            if stopping(shared) {
+                return Ok(None);
+            }
+            if let Some((info, index)) = inner.1.as_mut()
+                && *index < info.units.len()
+            {
+                let taken = (info.clone(), *index);
+                *index += 1;
+                let skip = info.decision.iter().flatten().any(|r| r.is_of(&info.units[taken.1]));
+                if skip {
+                    self.left.fetch_sub(1, Ordering::Relaxed);
+                    continue;
+                }
+                return Ok(Some(taken));
+            }
+            inner.1 = None;
+            if shared.stop.draining() {
+                return Ok(None);
+            }
+            let Some((plan, task)) = inner.0.pop_front() else { return Ok(None) };
+            let decision = match &shared.ledger {
+                Some(ledger) => ledger.decision(task)?,
+                None => None,
+            };
+            let units = plan.units(task)?.into_iter().map(Arc::new).collect();
+            let info = Arc::new(TaskInfo { task, plan, units, decision });
+            if shared.decode.send(to, Message::Open(info.clone())).is_err() {
+                return Ok(None);
+            }
+            inner.1 = Some((info, 0));
+        }
+    }
+}
+
+/// Runs a queue of tasks through all stages.
+fn pass(
+    shared: &Shared,
+    queue: &Queue,
+    backend: &dyn Backend,
+    observer: &dyn Observer,
+    suspects: &Suspects,
+    stream: Option<TarStream<Box<dyn Write + Send + '_>>>,
+) {
+    let threads = shared.job.threads;
+    let (work_out, work_in) = bounded::<Work>(threads);
+    let (made_out, made_in) = bounded(threads);
+    let (sample_out, sample_in) = bounded::<Message>(threads * 4);
+    let (commit_out, commit_in) = bounded(2);
+    // Who works on a suspect works alone.
+    let solo = RwLock::new(());
+    std::thread::scope(|scope| {
+        let mut handles = Vec::new();
+        for i in 0..threads {
+            let (work_out, sample_out, solo) = (work_out.clone(), sample_out.clone(), &solo);
+            let work = move || {
+                shared.decode.thread(|| decoder(shared, queue, observer, suspects, solo, &work_out, &sample_out))
+            };
+            start(scope, shared, &mut handles, format!("decode-{i}"), work);
+        }
+        for i in 0..threads {
+            let (work_in, made_out, sample_out) = (work_in.clone(), made_out.clone(), sample_out.clone());
+            let work = move || {
+                shared.compute.thread(|| {
+                    while let Some(work) = shared.compute.receive(&work_in) {
+                        if !computed(shared, backend, work, &made_out, &sample_out) {
+                            break;
+                        }
+                    }
+                });
+                Ok(())
+            };
+            start(scope, shared, &mut handles, format!("compute-{i}"), work);
+        }
+        for i in 0..threads {
+            let (made_in, sample_out) = (made_in.clone(), sample_out.clone());
+            let work = move || {
+                shared.encode.thread(|| {
+                    while let Some(made) = shared.encode.receive(&made_in) {
+                        let Numbered { key, attempt, seq, item, credit } = made;
+                        let sample = Box::new(compute::finish(shared.job, item));
+                        let message = Message::Sample { key, attempt, seq, sample };
+                        if stopping(shared) || shared.encode.send(&sample_out, message).is_err() {
+                            break;
+                        }
+                        drop(credit);
+                    }
+                });
+                Ok(())
+            };
+            start(scope, shared, &mut handles, format!("encode-{i}"), work);
+        }
+        let collect = move || {
+            shared.sink.thread(|| {
+                let mut collector = Collector::new(shared, commit_out, stream);
+                while let Some(message) = shared.sink.receive(&sample_in) {
+                    if stopping(shared) {
+                        break;
+                    }
+                    collector.message(message)?;
+                }
+                collector.finish(!stopping(shared) && !shared.stop.draining())
+            })
+        };
+        start(scope, shared, &mut handles, "sink".into(), collect);
+        let commits = move || {
+            shared.commit.thread(|| {
+                while let Some(finish) = shared.commit.receive(&commit_in) {
+                    if stopping(shared) {
+                        break;
+                    }
+                    commit(shared, finish)?;
+                    shared.committing.fetch_sub(1, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        };
+        start(scope, shared, &mut handles, "commit".into(), commits);
+        drop((work_out, work_in, made_out, made_in, sample_out));
+        for (name, handle) in handles {
+            if let Err(panic) = handle.join() {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default();
+                shared.fail(Error::bug(format!("the thread {name} panicked: {text}; please report this")));
+            }
+        }
+    });
+}
+
+/// Threads with their names.
+type Handles<'scope> = Vec<(String, std::thread::ScopedJoinHandle<'scope, ()>)>;
+
+/// Starts a named thread; an error of its work stops the run.
+fn start<'scope, 'env, 'a>(
+    scope: &'scope std::thread::Scope<'scope, 'env>,
+    shared: &'scope Shared<'a>,
+    handles: &mut Handles<'scope>,
+    name: String,
+    work: impl FnOnce() -> Result<()> + Send + 'scope,
+) {
+    let body = move || {
+        if let Err(error) = work() {
+            shared.fail(error);
+        }
+    };
+    match std::thread::Builder::new().name(name.clone()).spawn_scoped(scope, body) {
+        Ok(handle) => handles.push((name, handle)),
+        Err(e) => shared.fail(Error::bug(format!("could not start a thread: {e}; lower --threads"))),
+    }
+}
+
+/// An item with where it belongs.
+struct Numbered<T> {
+    key: UnitKey,
+    attempt: u32,
+    seq: u64,
+    item: T,
+    credit: Arc<Vec<Credit>>,
+}
+
+/// One thread of the decode stage.
+fn decoder(
+    shared: &Shared,
+    queue: &Queue,
+    observer: &dyn Observer,
+    suspects: &Suspects,
+    solo: &RwLock<()>,
+    to: &Sender<Work>,
+    ends: &Sender<Message>,
+) -> Result<()> {
+    let condemned: HashMap<UnitKey, RejectKind> = suspects.condemned.iter().copied().collect();
+    while let Some((info, index)) = shared.decode.starved(|| queue.next(shared, ends))? {
+        let key = UnitKey { task: info.task, index };
+        let unit = info.units[index].clone();
+        if let Some(kind) = condemned.get(&key) {
+            let what = if *kind == RejectKind::Stall { "made no progress" } else { "killed the process" };
+            let text = format!("{}: decoding it {what} twice; it is left out, look at the file", unit.place());
+            let outcome = Err(Error::input(*kind, text));
+            queue.left.fetch_sub(1, Ordering::Relaxed);
+            if shared.decode.send(ends, Message::End { key, attempt: 0, outcome }).is_err() {
+                return Ok(());
+            }
+            continue;
+        }
+        let (mut alone, mut beside) = (None, None);
+        if suspects.alone.contains(&key) {
+            alone = Some(shared.decode.starved(|| solo.write().unwrap_or_else(PoisonError::into_inner)));
+            shared.decode.starved(|| quiet(shared, ends));
+        } else {
+            beside = Some(shared.decode.starved(|| solo.read().unwrap_or_else(PoisonError::into_inner)));
+        }
+        let life = Arc::new(AtomicU64::new(0));
+        lock(&shared.progress.flying).insert(key, life.clone());
+        observer.began(key);
+        // Where fewer units are left than threads, decoders share the rest.
+        let left = queue.left.load(Ordering::Relaxed).max(1);
+        let threads = (shared.job.threads as u64 / left.min(shared.job.threads as u64)).max(1) as usize;
+        let pulse = || {
+            life.fetch_add(1, Ordering::Relaxed);
+        };
+        let send = |work: Work| {
+            let mut work = work;
+            loop {
+                match shared.decode.blocked(|| to.send_timeout(work, Duration::from_millis(100))) {
+                    Ok(()) => break,
+                    Err(crossbeam_channel::SendTimeoutError::Disconnected(_)) => return false,
+                    Err(crossbeam_channel::SendTimeoutError::Timeout(back)) => work = back,
+                }
+                // Waiting for room is no stall.
+                pulse();
+                if stopping(shared) {
+                    return false;
+                }
+            }
+            shared.progress.frames.fetch_add(1, Ordering::Relaxed);
+            true
+        };
+        let mut exit = Exit { shared, key, unit, attempt: 0, items: 0, pulse: &pulse, send: &send };
+        let outcome = decode::unit(&mut exit, threads);
+        let attempt = exit.attempt;
+        lock(&shared.progress.flying).remove(&key);
+        observer.ended(key);
+        drop((alone.take(), beside.take()));
+        queue.left.fetch_sub(1, Ordering::Relaxed);
+        let outcome = match outcome {
+            Ok(done) => Ok(done),
+            Err(Halt::Bad(error)) => Err(error),
+            Err(Halt::Stopping) => return Ok(()),
+        };
+        if shared.decode.send(ends, Message::End { key, attempt, outcome }).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Waits until nothing that was decoded before is on its way any more, so that a process that dies now dies of what is
+/// tried alone.
+fn quiet(shared: &Shared, ends: &Sender<Message>) {
+    let busy = || shared.budget.used() > 0 || !ends.is_empty() || shared.committing.load(Ordering::Relaxed) > 0;
+    let mut calm = 0;
+    while calm < 3 && !stopping(shared) {
+        calm = if busy() { 0 } else { calm + 1 };
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs the Program on one item and hands the results on; false when stopping.
+fn computed(
+    shared: &Shared,
+    backend: &dyn Backend,
+    mut work: Work,
+    to: &Sender<Numbered<compute::Made>>,
+    errors: &Sender<Message>,
+) -> bool {
+    let results = compute::make(shared.job, backend, &work, &shared.columns);
+    let variants = results.len() as u64;
+    let credit = Arc::new(std::mem::take(&mut work.credit));
+    let (key, attempt, first) = (work.key, work.attempt, work.seq * variants);
+    // The decoder may have its picture back; the credit stays until the samples are on their way.
+    drop(work);
+    for (i, result) in results.into_iter().enumerate() {
+        let seq = first + i as u64;
+        if stopping(shared) {
+            return false;
+        }
+        let sent = match result {
+            Ok(item) => {
+                let item = Numbered { key, attempt, seq, item, credit: credit.clone() };
+                shared.compute.send(to, item).is_ok()
+            }
+            Err(error) => {
+                let sample = Box::new(Err(error));
+                shared.compute.send(errors, Message::Sample { key, attempt, seq, sample }).is_ok()
+            }
+        };
+        if !sent {
+            return false;
+        }
+    }
+    true
+}

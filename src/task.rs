@@ -1,1 +1,337 @@
-//! task.
+//! The commit protocol: what a task contains is decided before anything of it is visible, and a receipt comes last.
+//!
+//! Promises: a task with a receipt is done and never touched again; whoever finds a decision (a `rejects` file, empty
+//! when all is well) obeys it, so that a shard's bytes are a function of plan and decision; two workers on one task end
+//! with one shard and one receipt.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, RejectKind, Result};
+use crate::plan::{Plan, Unit};
+use crate::sink::Object;
+use crate::store::{self, Created};
+
+/// What became of the frames of a unit, a task, or a job. The same on every machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frames {
+    /// Packets of the chosen streams that were read.
+    pub packets: u64,
+    /// Frames decoded, each counted once; a still is one.
+    pub decoded: u64,
+    /// Frames of lead-ins after seeks, and of second decodes.
+    pub redecoded: u64,
+    /// Frames that became samples (of clips the first one).
+    pub sampled: u64,
+    /// Frames that no rule asked for.
+    pub skipped_by_rule: u64,
+    /// Frames decoded from damaged data.
+    pub corrupt: u64,
+    /// Frames that were chosen but could not be made into samples.
+    pub failed: u64,
+    /// Frames whose time the container did not give.
+    pub guessed_pts: u64,
+}
+
+impl std::ops::AddAssign for Frames {
+    fn add_assign(&mut self, o: Frames) {
+        self.packets += o.packets;
+        self.decoded += o.decoded;
+        self.redecoded += o.redecoded;
+        self.sampled += o.sampled;
+        self.skipped_by_rule += o.skipped_by_rule;
+        self.corrupt += o.corrupt;
+        self.failed += o.failed;
+        self.guessed_pts += o.guessed_pts;
+    }
+}
+
+/// A dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reject {
+    /// The input, without its query.
+    pub uri: String,
+    /// Which part of it.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// Why, in a word.
+    pub kind: RejectKind,
+    /// Why, in a sentence.
+    pub message: String,
+    /// The asset's identity.
+    pub asset: String,
+    /// First presentation time of the part, where it is one of several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from_pts: Option<i64>,
+}
+
+impl Reject {
+    /// The dead letter of `unit` for `error`.
+    pub fn new(unit: &Unit, error: &Error) -> Reject {
+        Reject {
+            uri: crate::input::without_query(&unit.uri).to_string(),
+            place: unit.place(),
+            kind: error.reject.unwrap_or(RejectKind::Corrupt),
+            message: error.message.clone(),
+            asset: unit.asset(),
+            from_pts: unit.from,
+        }
+    }
+
+    /// Whether it is `unit`'s.
+    pub fn is_of(&self, unit: &Unit) -> bool {
+        self.asset == unit.asset() && self.from_pts == unit.from
+    }
+}
+
+/// Proof that a task is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The task.
+    pub task: u64,
+    /// Generation of its plan.
+    pub generation: u32,
+    /// Fingerprint of its job.
+    pub fingerprint: String,
+    /// What was written; nothing for a task without samples.
+    pub objects: Vec<Object>,
+    /// Samples in them.
+    pub samples: u64,
+    /// Inputs that begin in this task.
+    pub inputs: u64,
+    /// Units that were rejected.
+    pub rejected: u64,
+    /// What became of the frames.
+    pub frames: Frames,
+    /// Bytes of the inputs that begin in this task, as far as they could be opened.
+    pub bytes_read: u64,
+    /// Inputs that were read although something in them was wrong.
+    pub warnings: u64,
+}
+
+/// The files in `_framemill` of one output.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    out: PathBuf,
+}
+
+/// What deciding came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decided {
+    /// As asked: go on and publish.
+    Agreed,
+    /// Another worker decided otherwise before: its decision is to be obeyed.
+    Otherwise(Vec<Reject>),
+}
+
+impl Ledger {
+    /// The ledger of `out`.
+    pub fn new(out: &Path) -> Ledger {
+        Ledger { out: out.into() }
+    }
+
+    /// The output that it belongs to.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    fn rejects_path(&self, task: u64) -> PathBuf {
+        self.out.join("_framemill").join("rejects").join(format!("{task:06}.jsonl"))
+    }
+
+    /// The receipt of `task`, if it is done.
+    pub fn receipt(&self, task: u64) -> Result<Option<Receipt>> {
+        let path = store::receipt_path(&self.out, task);
+        let Some(bytes) = store::read(&path)? else { return Ok(None) };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| Error::store(format!("{}: {e}; it is damaged, restore it", path.display())))
+    }
+
+    /// What was decided about `task`, if anything was.
+    pub fn decision(&self, task: u64) -> Result<Option<Vec<Reject>>> {
+        let path = self.rejects_path(task);
+        store::read(&path)?.map(|bytes| parse(&bytes, &path)).transpose()
+    }
+
+    /// Settles what `task` leaves out, before anything of it is visible.
+    pub fn decide(&self, task: u64, rejects: &[Reject]) -> Result<Decided> {
+        let mut text = String::new();
+        for reject in rejects {
+            text += &serde_json::to_string(reject).map_err(|e| Error::bug(format!("a reject: {e}")))?;
+            text.push('\n');
+        }
+        let path = self.rejects_path(task);
+        let Created::Other(bytes) = store::create_only(&path, text.as_bytes())? else { return Ok(Decided::Agreed) };
+        let theirs = parse(&bytes, &path)?;
+        let key = |r: &Reject| (r.asset.clone(), r.from_pts);
+        // Messages may differ between machines; which inputs are left out decides the bytes.
+        let same = theirs.iter().map(key).eq(rejects.iter().map(key));
+        Ok(if same { Decided::Agreed } else { Decided::Otherwise(theirs) })
+    }
+
+    /// Writes the receipt, unless the task has the same one. Another one with other objects is a bug that names both.
+    pub fn commit(&self, receipt: &Receipt) -> Result<()> {
+        let text = serde_json::to_vec_pretty(receipt).map_err(|e| Error::bug(format!("a receipt: {e}")))?;
+        let path = store::receipt_path(&self.out, receipt.task);
+        let Created::Other(_) = store::create_only(&path, &text)? else { return Ok(()) };
+        let theirs = self.receipt(receipt.task)?;
+        match theirs {
+            Some(theirs) if theirs.objects == receipt.objects => Ok(()),
+            theirs => {
+                let show = |objects: Option<&[Object]>| serde_json::to_string(&objects).unwrap_or_default();
+                Err(Error::bug(format!(
+                    "task {}: {} names {}, but this worker made {}. The same plan must give the same bytes: please \
+                     report this with both",
+                    receipt.task,
+                    path.display(),
+                    show(theirs.as_ref().map(|t| t.objects.as_slice())),
+                    show(Some(&receipt.objects))
+                )))
+            }
+        }
+    }
+}
+
+fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Reject>> {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.lines().filter(|l| !l.trim().is_empty());
+    lines
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .map_err(|e| Error::store(format!("{}: {e}; it is damaged, restore it", path.display())))
+}
+
+/// What all receipts of an output say together.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Totals {
+    /// Tasks of all generations.
+    pub tasks: u64,
+    /// Those with a receipt.
+    pub done: u64,
+    /// Inputs of all generations, retried ones counted once.
+    pub inputs: u64,
+    /// Inputs of tasks that are done.
+    pub inputs_done: u64,
+    /// Inputs whose last word is a reject.
+    pub rejected: u64,
+    /// Samples.
+    pub samples: u64,
+    /// Frames.
+    pub frames: Frames,
+    /// Bytes of inputs.
+    pub bytes_read: u64,
+    /// Bytes of objects.
+    pub bytes_written: u64,
+    /// Inputs read although something in them was wrong.
+    pub warnings: u64,
+    /// All objects.
+    #[serde(skip)]
+    pub objects: Vec<Object>,
+    /// The dead letters that count, with their tasks.
+    #[serde(skip)]
+    pub rejects: Vec<(u64, Reject)>,
+}
+
+impl Totals {
+    /// True when every task has its receipt.
+    pub fn finished(&self) -> bool {
+        self.done == self.tasks
+    }
+
+    /// Reads all receipts and decisions of the tasks in `plans`. A rejected part that a later generation tries again
+    /// counts as that generation says.
+    pub fn read(ledger: &Ledger, plans: &[Plan]) -> Result<Totals> {
+        let mut totals = Totals::default();
+        let mut last: BTreeMap<(String, Option<i64>), (u64, Reject)> = BTreeMap::new();
+        for plan in plans {
+            totals.tasks += plan.header.tasks;
+            if !last.is_empty() {
+                for task in plan.tasks() {
+                    for unit in plan.units(task)? {
+                        let again = last.remove(&(unit.asset(), unit.from)).is_some();
+                        totals.inputs -= u64::from(again && unit.from.is_none());
+                        totals.inputs_done -= u64::from(again && unit.from.is_none());
+                    }
+                }
+            }
+            totals.inputs += plan.header.inputs;
+            for task in plan.tasks() {
+                let Some(receipt) = ledger.receipt(task)? else { continue };
+                totals.done += 1;
+                totals.inputs_done += receipt.inputs;
+                totals.samples += receipt.samples;
+                totals.frames += receipt.frames;
+                totals.bytes_read += receipt.bytes_read;
+                totals.warnings += receipt.warnings;
+                totals.bytes_written += receipt.objects.iter().map(|o| o.bytes).sum::<u64>();
+                totals.objects.extend(receipt.objects);
+                if receipt.rejected > 0 {
+                    for reject in ledger.decision(task)?.unwrap_or_default() {
+                        last.insert((reject.asset.clone(), reject.from_pts), (task, reject));
+                    }
+                }
+            }
+        }
+        let assets: std::collections::BTreeSet<&String> = last.keys().map(|(asset, _)| asset).collect();
+        totals.rejected = assets.len() as u64;
+        totals.inputs_done = totals.inputs_done.saturating_sub(totals.rejected);
+        totals.rejects = last.into_values().collect();
+        totals.rejects.sort_by(|a, b| (a.0, &a.1.uri, a.1.from_pts).cmp(&(b.0, &b.1.uri, b.1.from_pts)));
+        Ok(totals)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reject(asset: &str, message: &str) -> Reject {
+        Reject {
+            uri: "a".into(),
+            place: "a".into(),
+            kind: RejectKind::Corrupt,
+            message: message.into(),
+            asset: asset.into(),
+            from_pts: None,
+        }
+    }
+
+    #[test]
+    fn the_first_decision_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(dir.path());
+        assert_eq!(ledger.decision(3).unwrap(), None);
+        assert_eq!(ledger.decide(3, &[reject("1", "x")]).unwrap(), Decided::Agreed);
+        assert_eq!(ledger.decide(3, &[reject("1", "said otherwise")]).unwrap(), Decided::Agreed);
+        assert_eq!(ledger.decide(3, &[]).unwrap(), Decided::Otherwise(vec![reject("1", "x")]));
+        assert_eq!(ledger.decide(4, &[]).unwrap(), Decided::Agreed);
+        assert_eq!(ledger.decision(4).unwrap(), Some(vec![]));
+    }
+
+    #[test]
+    fn a_receipt_of_other_bytes_is_a_bug() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(dir.path());
+        let object = |sha: &str| Object { path: "shard".into(), bytes: 1, sha256: sha.into() };
+        let receipt = |sha: &str| Receipt {
+            task: 1,
+            generation: 1,
+            fingerprint: "f".into(),
+            objects: vec![object(sha)],
+            samples: 1,
+            inputs: 1,
+            rejected: 0,
+            frames: Frames::default(),
+            bytes_read: 0,
+            warnings: 0,
+        };
+        ledger.commit(&receipt("a")).unwrap();
+        ledger.commit(&receipt("a")).unwrap();
+        let error = ledger.commit(&receipt("b")).unwrap_err();
+        assert_eq!(error.exit_code(), 70);
+        assert!(error.message.contains("\"a\"") && error.message.contains("\"b\""), "{error}");
+    }
+}

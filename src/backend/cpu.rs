@@ -1,1 +1,154 @@
-//! CPU.
+//! The CPU backend: every other backend is measured against it.
+//!
+//! The picture is worked on channel by channel, values 0..=255 in `i16`. The steps are walked from the last to the
+//! first, each asking the one before it only for the window that it needs; the first reads rows of the frame.
+
+mod convert;
+mod picture;
+mod resize;
+pub mod simd;
+
+use std::sync::Arc;
+
+use crate::backend::{Backend, Processed};
+use crate::color::Range;
+use crate::error::Result;
+use crate::frame::{Frame, PixelFormat};
+use crate::program::yuv::Coefficients;
+use crate::program::{DrawKey, Program, Quality, Step, Steps};
+use convert::{Converter, Scratch};
+use picture::{Picture, Window};
+use resize::Cache;
+
+/// Runs Programs on the calling thread.
+#[derive(Default)]
+pub struct Cpu {
+    weights: Arc<Cache>,
+}
+
+impl Cpu {
+    /// A backend with an empty cache of weights.
+    pub fn new() -> Cpu {
+        Cpu::default()
+    }
+}
+
+impl Backend for Cpu {
+    fn name(&self) -> &str {
+        "cpu"
+    }
+
+    fn run(&self, program: &Program, frame: &Frame, key: &DrawKey) -> Result<Processed> {
+        let steps = program.resolve((frame.width, frame.height), frame.orientation, frame.sample_aspect, key)?;
+        let work = Work {
+            converter: Converter::new(frame, program.settings.chroma)?,
+            frame,
+            steps: &steps,
+            weights: &self.weights,
+            fast: program.settings.quality == Quality::Fast,
+        };
+        let (w, h) = steps.size();
+        let picture = work.after(steps.steps.len(), Window { x: 0, y: 0, w: w as usize, h: h as usize });
+        let tensor = picture.pack(&program.out);
+        picture.recycle();
+        Ok(Processed { tensor, transform: steps.transform, source_size: steps.source, augment: steps.augment })
+    }
+}
+
+struct Work<'a> {
+    converter: Converter<'a>,
+    frame: &'a Frame,
+    steps: &'a Steps,
+    weights: &'a Cache,
+    fast: bool,
+}
+
+impl Work<'_> {
+    /// The window of the picture after the first `count` steps.
+    fn after(&self, count: usize, window: Window) -> Picture {
+        let Some(before) = count.checked_sub(1) else { return self.source(window) };
+        let (step, size) = &self.steps.steps[before];
+        let size = (size.0 as usize, size.1 as usize);
+        let (in_w, in_h) = match before.checked_sub(1) {
+            Some(i) => self.steps.steps[i].1,
+            None => self.steps.stored,
+        };
+        let (in_w, in_h) = (in_w as usize, in_h as usize);
+        match step {
+            Step::Crop { x, y } => {
+                let moved = Window { x: window.x + *x as usize, y: window.y + *y as usize, ..window };
+                self.after(before, moved)
+            }
+            Step::Pad { x, y, fill } => {
+                let (x, y) = (*x as usize, *y as usize);
+                let inner = window.overlap(Window { x, y, w: in_w, h: in_h });
+                let mut out = Picture::filled(window.w, window.h, *fill);
+                if let Some(inner) = inner {
+                    let part = self.after(before, Window { x: inner.x - x, y: inner.y - y, ..inner });
+                    out.put(&part, inner.x - window.x, inner.y - window.y);
+                    part.recycle();
+                }
+                out
+            }
+            Step::Flip(axis) => {
+                let mut part = self.after(before, window.flipped(*axis, size.0, size.1));
+                part.flip(*axis);
+                part
+            }
+            Step::Turn(turns) => {
+                let part = self.after(before, window.turned_back(*turns, in_w, in_h));
+                let turned = part.turned(*turns);
+                part.recycle();
+                turned
+            }
+            Step::Grayscale => {
+                let mut part = self.after(before, window);
+                part.grayscale();
+                part
+            }
+            Step::Resize { filter, vertical_first } => {
+                let resize = resize::Resize { from: (in_w, in_h), to: size, filter: *filter, window };
+                if before > 0 || *vertical_first {
+                    let plan = resize.plan(self.weights);
+                    let part = self.after(before, plan.reads());
+                    let out = plan.run(&part, *vertical_first);
+                    part.recycle();
+                    out
+                } else if let (true, PixelFormat::Yuv { depth: 8, .. }) = (self.fast, self.frame.format) {
+                    self.fast(&resize)
+                } else {
+                    // Each row is narrowed as soon as it is converted.
+                    let mut scratch = Scratch::default();
+                    resize.plan(self.weights).stream(|y, x, n, rows| self.converter.row(y, x, n, &mut scratch, rows))
+                }
+            }
+        }
+    }
+
+    /// The window of the frame as stored, in RGB.
+    fn source(&self, window: Window) -> Picture {
+        let mut out = Picture::new(window.w, window.h);
+        let mut scratch = Scratch::default();
+        for y in 0..window.h {
+            self.converter.row(window.y + y, window.x, window.w, &mut scratch, out.rows_mut(y));
+        }
+        out
+    }
+
+    /// Planes are resized first, and converted at the small size.
+    fn fast(&self, resize: &resize::Resize) -> Picture {
+        let mut out = resize.planes(self.frame, self.weights);
+        let coefficients = Coefficients::new(&self.frame.color, 8, 0);
+        debug_assert!(matches!(self.frame.color.range, Range::Full | Range::Limited));
+        let mut ycc: [Vec<i32>; 3] = Default::default();
+        for y in 0..out.h {
+            let rows = out.rows_mut(y);
+            for (values, row) in ycc.iter_mut().zip(&rows) {
+                values.clear();
+                values.extend(row.iter().map(|v| i32::from(*v)));
+            }
+            simd::matrix(&ycc[0], &ycc[1], &ycc[2], &coefficients, 8, rows);
+        }
+        out
+    }
+}

@@ -1,1 +1,421 @@
-//! cli.
+//! The command line: the only floor that prints, installs signal handlers and decides exit codes.
+
+mod flags;
+pub mod preview;
+pub mod probe;
+mod progress;
+mod run;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::job::{Job, JobFile};
+use crate::plan::{Draft, Plan};
+use crate::task::{Ledger, Totals};
+use crate::{finish, input, report};
+
+/// The hidden command that an engine process is started with.
+const ENGINE: &str = "__engine";
+
+/// Commands of the interface that this version does not have.
+const UNBUILT: [&str; 4] = ["devices", "selftest", "bench", "model"];
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 2 wrong usage or job, or no input; 3 done, but more inputs were rejected than \
+    allowed, or no sample came out; 69 a demanded device, decoder or library is missing; 70 a bug of ours; 74 the store \
+    failed; 75 interrupted or not finished, resumable; 78 the output holds another job's plan";
+
+fn command() -> Command {
+    let out = || Arg::new("out").value_name("OUT").required(true).help("Folder of a dataset");
+    let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON");
+    let telling = |c: Command| {
+        c.arg(Arg::new("progress").long("progress").value_name("auto|bar|lines|json|none").help("How to show progress"))
+    };
+    Command::new("framemill")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .after_help(EXIT_CODES)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(
+            Arg::new("verbose")
+                .short('v')
+                .long("verbose")
+                .action(ArgAction::Count)
+                .global(true)
+                .help("More logs; repeat for more"),
+        )
+        .arg(
+            Arg::new("log-format")
+                .long("log-format")
+                .value_name("text|json")
+                .value_parser(["text", "json"])
+                .global(true)
+                .help("Form of the logs on standard error"),
+        )
+        .subcommand(telling(flags::add(
+            Command::new("run")
+                .about("Plan, run what has no receipt yet, finish, report; running it again resumes")
+                .after_help(EXIT_CODES)
+                .arg(json().help("Print the report as the last line of standard output"))
+                .arg(
+                    Arg::new("append")
+                        .long("append")
+                        .action(ArgAction::SetTrue)
+                        .help("Plan inputs that are new since, as a further generation"),
+                ),
+        )))
+        .subcommand(flags::add(
+            Command::new("plan")
+                .about("Show inputs, tasks, passes and the memory bound; write nothing")
+                .arg(json())
+                .arg(
+                    Arg::new("freeze")
+                        .long("freeze")
+                        .action(ArgAction::SetTrue)
+                        .help("Write the plan, so that many workers find it"),
+                ),
+        ))
+        .subcommand(
+            Command::new("finish").about("Write dataset.json and the merged tables once every task is done").arg(out()),
+        )
+        .subcommand(Command::new("status").about("Tasks done, left, rejected; the last report").arg(out()).arg(json()))
+        .subcommand(Command::new("rejects").about("Dead letters by kind, with their reasons").arg(out()).arg(json()))
+        .subcommand(telling(
+            Command::new("retry")
+                .about("Plan the rejected inputs again as a further generation, and run it")
+                .arg(out())
+                .arg(json())
+                .arg(Arg::new("threads").long("threads").value_name("N").help("CPU threads in all"))
+                .arg(Arg::new("max-rejects").long("max-rejects").value_name("N|P%").help("Inputs that may be rejected"))
+                .arg(Arg::new("report").long("report").value_name("FILE").help("Write this process's report here")),
+        ))
+        .subcommand(
+            Command::new("verify")
+                .about("Read a dataset back: receipts, digests, counts, duplicates")
+                .arg(out())
+                .arg(json()),
+        )
+        .subcommand(
+            Command::new("probe")
+                .about("What is in a file, and what is assumed where it does not say")
+                .arg(Arg::new("media").value_name("MEDIA").required(true).num_args(1..))
+                .arg(Arg::new("stream").long("stream").value_name("N").value_parser(clap::value_parser!(usize)))
+                .arg(json()),
+        )
+        .subcommand(
+            Command::new("preview")
+                .about("A contact sheet (.jpg, .png) or page (.html) of samples, boxes drawn")
+                .arg(out())
+                .arg(Arg::new("file").short('o').long("output").value_name("FILE").help("Where to write it"))
+                .arg(
+                    Arg::new("count")
+                        .long("count")
+                        .value_name("N")
+                        .default_value("40")
+                        .value_parser(clap::value_parser!(u64).range(1..=1000))
+                        .help("How many samples"),
+                ),
+        )
+        .subcommand(Command::new("schema").about("JSON Schema of the job file"))
+        .subcommand(
+            Command::new("completions")
+                .about("Completions for a shell")
+                .arg(Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell))),
+        )
+        .subcommand(Command::new("man").about("The manual page, in roff"))
+        .subcommand(Command::new(ENGINE).hide(true))
+        .subcommands(UNBUILT.map(|name| {
+            let rest = Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
+            Command::new(name).hide(true).arg(rest)
+        }))
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(e) => {
+            // Help and version are no errors; a closed pipe while printing them is none either.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    logs(&matches);
+    match dispatch(&matches) {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            eprintln!("framemill: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+fn logs(matches: &ArgMatches) {
+    use tracing_subscriber::EnvFilter;
+    let level = match matches.get_count("verbose") {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter =
+        EnvFilter::try_from_env("FRAMEMILL_LOG").unwrap_or_else(|_| EnvFilter::new(format!("framemill={level}")));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let format =
+        matches.get_one::<String>("log-format").cloned().or_else(|| std::env::var("FRAMEMILL_LOG_FORMAT").ok());
+    // Set once for the process; a second time cannot happen here.
+    let _ = match format.as_deref() {
+        Some("json") => builder.json().try_init(),
+        _ => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+    };
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<u8> {
+    let Some((name, m)) = matches.subcommand() else { return Err(Error::usage("no command was given")) };
+    let out = || PathBuf::from(m.get_one::<String>("out").map(String::as_str).unwrap_or_default());
+    match name {
+        "run" => run::run(m, engine_arguments(matches)),
+        "retry" => run::retry(m, &out(), engine_arguments(matches)),
+        "plan" => plan(m),
+        "finish" => finish_command(&out()),
+        "status" => status(&out(), m.get_flag("json")),
+        "rejects" => rejects(&out(), m.get_flag("json")),
+        "verify" => verify(&out(), m.get_flag("json")),
+        "probe" => probe_command(m),
+        "preview" => {
+            let file = m.get_one::<String>("file").map(Path::new);
+            let count = m.get_one::<u64>("count").copied().unwrap_or(40) as usize;
+            let written = preview::preview(&out(), file, count)?;
+            print(&written.display().to_string())
+        }
+        "schema" => print(&pretty(&JobFile::schema())),
+        "completions" => {
+            let Some(shell) = m.get_one::<clap_complete::Shell>("shell") else { return Err(Error::usage("no shell")) };
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut command(), "framemill", &mut text);
+            print(String::from_utf8_lossy(&text).trim_end())
+        }
+        "man" => {
+            let mut text = Vec::new();
+            let man = clap_mangen::Man::new(command());
+            man.render(&mut text).map_err(|e| Error::bug(format!("the manual page: {e}")))?;
+            print(String::from_utf8_lossy(&text).trim_end())
+        }
+        ENGINE => run::engine(),
+        name if UNBUILT.contains(&name) => {
+            Err(Error::usage(format!("this version does not have the command {name} yet; see CHANGELOG.md")))
+        }
+        other => Err(Error::usage(format!("there is no command {other}"))),
+    }
+}
+
+/// Logs of the engine process are those of its supervisor.
+fn engine_arguments(matches: &ArgMatches) -> Vec<String> {
+    let mut arguments = vec![ENGINE.to_string()];
+    arguments.extend((0..matches.get_count("verbose")).map(|_| "-v".to_string()));
+    if let Some(format) = matches.get_one::<String>("log-format") {
+        arguments.push(format!("--log-format={format}"));
+    }
+    arguments
+}
+
+/// Prints a line; a reader that has gone is no error of ours.
+fn print(text: &str) -> Result<u8> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::store(format!("could not write to standard output: {e}")))
+        }
+        _ => Ok(0),
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// The plans of an output, which must have been planned.
+fn plans(out: &Path) -> Result<Vec<Plan>> {
+    let plans = Plan::load_all(out)?;
+    if plans.is_empty() {
+        return Err(Error::usage(format!(
+            "{} holds no plan (_framemill/plan.json): expected the output folder of framemill run",
+            out.display()
+        )));
+    }
+    Ok(plans)
+}
+
+/// The variable of that name, if it is set.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn plan(m: &ArgMatches) -> Result<u8> {
+    let job = Job::resolve(flags::job(m, &variable)?)?;
+    let out = job.file.output.uri.as_deref().filter(|o| *o != "-").map(PathBuf::from);
+    if let Some(out) = &out {
+        let frozen = Plan::load_all(out)?;
+        if let Some(first) = frozen.first() {
+            first.check(&job, out)?;
+            let headers: Vec<_> = frozen.iter().map(|p| &p.header).collect();
+            let tasks = headers.iter().map(|h| h.tasks).sum::<u64>();
+            if m.get_flag("json") {
+                return print(&json!({ "frozen": true, "plans": headers, "tasks": tasks }).to_string());
+            }
+            return print(&format!("{} is planned already: {tasks} tasks\n\n{}", out.display(), job.program));
+        }
+    }
+    let inputs = run::list(&job, out.as_deref())?;
+    let counts = inputs.counts;
+    let draft = Draft::new(&job, inputs, Default::default(), 1, 0, &|_, _| {})?;
+    let header = draft.header().clone();
+    let shown = json!({
+        "frozen": m.get_flag("freeze"),
+        "inputs": header.inputs,
+        "ignored": counts.ignored,
+        "duplicates": counts.duplicates,
+        "units": header.units,
+        "tasks": header.tasks,
+        "fingerprint": header.fingerprint,
+        "program": job.program.to_string().lines().collect::<Vec<_>>(),
+        "memory": { "budget": job.file.memory.0, "frames": job.file.memory.0 / 2, "references": job.file.memory.0 / 4,
+            "waiting": job.file.memory.0 / 4 },
+        "threads": job.threads,
+        "job": job.identity()["job"],
+    });
+    if m.get_flag("freeze") {
+        let out = out.ok_or_else(|| Error::usage("plan --freeze writes into the output: give --output FOLDER"))?;
+        crate::store::probe(&out)?;
+        draft.freeze(&out)?;
+    }
+    if m.get_flag("json") {
+        return print(&shown.to_string());
+    }
+    print(&format!(
+        "inputs   {} ({} files ignored, {} listed twice)\nunits    {}\ntasks    {}\nmemory   {} for frames in flight, \
+         decoders and waiting samples; {} threads\n\n{}\n\nfingerprint {}",
+        header.inputs,
+        counts.ignored,
+        counts.duplicates,
+        header.units,
+        header.tasks,
+        job.file.memory,
+        job.threads,
+        job.program,
+        header.fingerprint
+    ))
+}
+
+fn finish_command(out: &Path) -> Result<u8> {
+    let plans = plans(out)?;
+    let totals = Totals::read(&Ledger::new(out), &plans)?;
+    finish::finish(out, &plans, &totals)?;
+    print(&format!("{}: {} samples in {} tasks", out.display(), totals.samples, totals.tasks))
+}
+
+fn status(out: &Path, json: bool) -> Result<u8> {
+    let plans = plans(out)?;
+    let totals = Totals::read(&Ledger::new(out), &plans)?;
+    let last = crate::store::list(&out.join("_framemill").join("reports"))?.pop();
+    let last: Option<Value> = match last {
+        Some(path) => crate::store::read(&path)?.and_then(|b| serde_json::from_slice(&b).ok()),
+        None => None,
+    };
+    if json {
+        let value = json!({
+            "tasks": { "planned": totals.tasks, "done": totals.done, "left": totals.tasks - totals.done },
+            "inputs": { "found": totals.inputs, "done": totals.inputs_done, "rejected": totals.rejected },
+            "samples": totals.samples,
+            "frames": totals.frames,
+            "finished": totals.finished(),
+            "generations": plans.len(),
+            "last_report": last,
+        });
+        return print(&value.to_string());
+    }
+    let mut text = format!(
+        "{}: {} of {} tasks done, {} left; {} samples; {} of {} inputs done, {} rejected",
+        out.display(),
+        totals.done,
+        totals.tasks,
+        totals.tasks - totals.done,
+        totals.samples,
+        totals.inputs_done,
+        totals.inputs,
+        totals.rejected
+    );
+    if let Some(last) = last {
+        text += &format!("\n\nlast report:\n{}", report::text(&last));
+    }
+    print(&text)
+}
+
+fn rejects(out: &Path, json: bool) -> Result<u8> {
+    let plans = plans(out)?;
+    let totals = Totals::read(&Ledger::new(out), &plans)?;
+    let mut kinds: std::collections::BTreeMap<String, Vec<Value>> = Default::default();
+    for (task, reject) in &totals.rejects {
+        let mut value = serde_json::to_value(reject).unwrap_or_default();
+        value["task"] = json!(task);
+        kinds.entry(reject.kind.to_string()).or_default().push(value);
+    }
+    if json {
+        return print(&json!({ "rejected": totals.rejected, "kinds": kinds }).to_string());
+    }
+    let mut text = format!("{} inputs rejected", totals.rejected);
+    for (kind, list) in kinds {
+        text += &format!("\n\n{kind} ({})", list.len());
+        for reject in list {
+            text += &format!("\n  {}", reject["message"].as_str().unwrap_or_default());
+        }
+    }
+    print(&text)
+}
+
+fn verify(out: &Path, json: bool) -> Result<u8> {
+    let plans = plans(out)?;
+    let faults = finish::verify(out, &plans)?;
+    let totals = Totals::read(&Ledger::new(out), &plans)?;
+    if json {
+        print(&json!({ "ok": faults.is_empty(), "faults": faults, "samples": totals.samples }).to_string())?;
+    } else if faults.is_empty() {
+        print(&format!(
+            "{}: {} samples in {} shards are as their receipts say",
+            out.display(),
+            totals.samples,
+            totals.objects.len() / 2
+        ))?;
+    } else {
+        print(&faults.join("\n"))?;
+    }
+    Ok(if faults.is_empty() { 0 } else { 74 })
+}
+
+fn probe_command(m: &ArgMatches) -> Result<u8> {
+    let options = probe::Options { stream: m.get_one::<usize>("stream").copied(), ..Default::default() };
+    let mut code = 0;
+    let mut reports = Vec::new();
+    for media in m.get_many::<String>("media").into_iter().flatten() {
+        let probed = input::open(media).and_then(|source| probe::probe(source, media, &options));
+        match probed {
+            Ok(value) if m.get_flag("json") => reports.push(value),
+            Ok(value) => {
+                print(&probe::text(&value))?;
+            }
+            Err(e) => {
+                eprintln!("framemill: {e}");
+                code = code.max(e.exit_code());
+            }
+        }
+    }
+    // One file gives one object, several one object a line.
+    for value in reports {
+        print(&value.to_string())?;
+    }
+    Ok(code)
+}

@@ -1,4 +1,4 @@
-//! Decoding.
+//! Decoding: videos and photos become [`Frame`](crate::frame::Frame)s.
 pub mod image;
 #[cfg(feature = "ffmpeg")]
 pub mod video;

@@ -1,1 +1,362 @@
-//! Videos.
+//! [`VideoReader`]: the frames of one video stream, in presentation order, decoded in software.
+//!
+//! Promises:
+//! - As many frames as FFmpeg's own program gives, with its time stamps; a frame's samples are shared with the decoder,
+//!   not copied, where the format allows.
+//! - Seeking and jumping give the very frames that reading from the start would have given, or do not happen: only
+//!   streams whose packets were all looked at and found regular are jumped in, a lead-in is decoded and thrown away, and
+//!   a seek that does not show what it should steps back, at last to the beginning.
+//! - Damage is never silent: every failed packet, flagged frame and complaint of a decoder is remembered.
+//!
+//! Everything is read through one [`ByteSource`]; see `ffi::av` for what a hostile file cannot do.
+
+mod clock;
+mod index;
+mod info;
+mod nal;
+mod pixels;
+mod seek;
+mod step;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::bytes::ByteSource;
+use crate::error::{Error, RejectKind, Result};
+use crate::ffi::av::{Decoder, DecoderOptions, Input, Packet, Picture, PictureInfo, Read, Receive, Stream};
+use crate::frame::Frame;
+use clock::Clock;
+use index::PacketIndex;
+pub use info::VideoInfo;
+use nal::Nals;
+
+/// How to read a video.
+#[derive(Debug, Clone)]
+pub struct VideoOptions {
+    /// Which video stream, counted from 0 among the container's video streams (cover pictures included); `None`: the
+    /// first that is no cover picture.
+    pub stream: Option<usize>,
+    /// Threads of the decoder, at least 1.
+    pub threads: usize,
+    /// Largest picture in pixels; larger ones are an error of kind `too_large`.
+    pub max_pixels: u64,
+    /// Decode only what the container flags as key.
+    pub keyframes_only: bool,
+    /// Hide damage in one fixed way; with one thread a damaged file then decodes alike every time.
+    pub concealment_fixed: bool,
+}
+
+impl Default for VideoOptions {
+    fn default() -> Self {
+        VideoOptions {
+            stream: None,
+            threads: 1,
+            max_pixels: 178_956_970,
+            keyframes_only: false,
+            concealment_fixed: false,
+        }
+    }
+}
+
+/// What is known of a frame without converting it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameMeta {
+    /// Presentation time in ticks; `None` where neither file nor decoder gives a hint.
+    pub pts: Option<i64>,
+    /// The time is not the one the container gave for this frame.
+    pub guessed: bool,
+    /// The container flags it as key (the codec, where the container's word cannot be told).
+    pub keyframe: bool,
+    /// Frames this reader gave before it. Counts on through seeks and jumps; it identifies a frame only without them.
+    pub index: u64,
+    /// Decoded from damaged data.
+    pub corrupt: bool,
+}
+
+/// What was done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets of the stream that were read.
+    pub packets: u64,
+    /// Those given to the decoder.
+    pub packets_fed: u64,
+    /// Frames that the decoder gave.
+    pub decoded: u64,
+    /// Frames whose time was guessed.
+    pub guessed_pts: u64,
+    /// Frames decoded from damaged data.
+    pub corrupt: u64,
+    /// Frames of a lead-in, decoded but not given.
+    pub discarded: u64,
+    /// Seeks and jumps that were made.
+    pub seeks: u64,
+}
+
+/// The packets of a stream, if they have been looked at.
+enum Indexed {
+    NotYet,
+    Unfit,
+    Fit(PacketIndex),
+}
+
+/// What a seek still has to show.
+#[derive(Debug, Clone, Copy)]
+struct LeadIn {
+    /// Frames before this are thrown away.
+    floor: i64,
+    /// What shows that the seek came early enough.
+    proof: Proof,
+    /// Key samples it went back beyond the needed one.
+    margin: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// A frame before the floor has to be seen.
+    Before,
+    /// The first frame not thrown away must be the one at the floor.
+    At,
+    /// Shown, or begun at the start of the file.
+    Given,
+}
+
+/// Reads one video stream.
+pub struct VideoReader {
+    source: Arc<dyn ByteSource>,
+    uri: String,
+    options: VideoOptions,
+    stream: usize,
+    info: VideoInfo,
+    nals: Option<Nals>,
+    decoder: Decoder,
+    input: Input,
+    packet: Packet,
+    picture: Picture,
+    clock: Clock,
+    /// Times and flags of packets in the decoder.
+    inside: VecDeque<(Option<i64>, bool, bool)>,
+    current: Option<FrameMeta>,
+    index: Indexed,
+    /// Place in decoding order of the next packet, where the packets are indexed and it is known.
+    cursor: Option<usize>,
+    /// A packet that was read in advance is waiting in `packet`.
+    waiting: bool,
+    draining: bool,
+    ended: bool,
+    lead_in: Option<LeadIn>,
+    /// Key samples are not clean starts by themselves: go back one more.
+    open_gops: bool,
+    counters: Counters,
+    given: u64,
+    faults: u64,
+    first_error: Option<String>,
+}
+
+/// A decoder may fail this often in a row without taking a packet; then it is given up.
+const PATIENCE: u32 = 1000;
+
+impl VideoReader {
+    /// Opens `source`; `uri` names it in errors.
+    ///
+    /// # Errors
+    /// Input errors of kind `empty`, `not_media`, `no_video`, `unsupported`, `corrupt`, `encrypted`, `too_large`, `io`.
+    pub fn open(source: Arc<dyn ByteSource>, uri: &str, options: &VideoOptions) -> Result<VideoReader> {
+        Self::open_unnamed(source, uri, options).map_err(|e| e.context(uri))
+    }
+
+    fn open_unnamed(source: Arc<dyn ByteSource>, uri: &str, options: &VideoOptions) -> Result<VideoReader> {
+        let input = Input::open(source.clone(), options.max_pixels)?;
+        if input.refused() > 0 {
+            tracing::warn!(uri, refused = input.refused(), "the file refers to other files; none of them was opened");
+        }
+        let (stream, count) = choose_stream(&input.streams(), options.stream)?;
+        check_size(stream.size, options.max_pixels)?;
+        if stream.encrypted {
+            return Err(Error::input(RejectKind::Encrypted, "the video stream is protected; decrypt it first"));
+        }
+        let decoder = Decoder::open(&input, stream.index, &decoder_options(options))?;
+        let info = VideoInfo::new(&input, &stream, count, decoder.name())?;
+        let clock = Clock::new(stream.time_base, decoder.frame_rate(), decoder.delay());
+        let mut reader = VideoReader {
+            source,
+            uri: uri.to_string(),
+            options: options.clone(),
+            stream: stream.index,
+            nals: Nals::new(&info.codec, &stream.extradata),
+            info,
+            input,
+            decoder,
+            packet: Packet::new()?,
+            picture: Picture::new()?,
+            clock,
+            inside: VecDeque::new(),
+            current: None,
+            index: Indexed::NotYet,
+            cursor: Some(0),
+            waiting: false,
+            draining: false,
+            ended: false,
+            lead_in: None,
+            open_gops: false,
+            counters: Counters::default(),
+            given: 0,
+            faults: 0,
+            first_error: None,
+        };
+        reader.input.select(stream.index, options.keyframes_only);
+        Ok(reader)
+    }
+
+    /// What the container says of the stream.
+    pub fn info(&self) -> &VideoInfo {
+        &self.info
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The first sign of damage.
+    pub fn first_error(&self) -> Option<String> {
+        self.first_error.clone().or_else(|| self.decoder.complaints().1)
+    }
+
+    /// True once anything was wrong: a packet that does not decode, a flagged packet or frame, a missing reference, an
+    /// end that is not the orderly one. What such a reader gave may differ with the number of threads.
+    pub fn damaged(&self) -> bool {
+        self.faults > 0 || self.decoder.complaints().0 > 0
+    }
+
+    /// Goes to the next frame in presentation order without converting it; `None` at the end.
+    ///
+    /// # Errors
+    /// Input errors: `io` where the source fails, `encrypted`, `too_large`, and `corrupt` where the stream ended
+    /// damaged without a single frame.
+    pub fn advance(&mut self) -> Result<Option<FrameMeta>> {
+        self.next_frame().map_err(|e| e.context(&self.uri))
+    }
+
+    fn next_frame(&mut self) -> Result<Option<FrameMeta>> {
+        loop {
+            let meta = self.decode()?;
+            let Some(lead) = self.lead_in else { return self.give(meta) };
+            match meta {
+                Some(m) if m.pts.is_some_and(|p| p < lead.floor) => {
+                    self.counters.discarded += 1;
+                    if lead.proof == Proof::Before {
+                        self.lead_in = Some(LeadIn { proof: Proof::Given, ..lead });
+                    }
+                }
+                _ if lead.proof == Proof::Given => return self.give(meta),
+                Some(m) if lead.proof == Proof::At && m.pts == Some(lead.floor) => {
+                    self.lead_in = Some(LeadIn { proof: Proof::Given, ..lead });
+                    return self.give(meta);
+                }
+                _ => {
+                    self.counters.discarded += u64::from(meta.is_some());
+                    self.step_back(lead)?;
+                }
+            }
+        }
+    }
+
+    fn give(&mut self, meta: Option<FrameMeta>) -> Result<Option<FrameMeta>> {
+        let Some(mut meta) = meta else {
+            self.current = None;
+            if self.counters.decoded == 0 && self.damaged() {
+                let error = self.first_error().unwrap_or_default();
+                return Err(Error::input(RejectKind::Corrupt, format!("no frame could be decoded: {error}")));
+            }
+            return Ok(None);
+        };
+        meta.index = self.given;
+        self.given += 1;
+        self.counters.guessed_pts += u64::from(meta.guessed);
+        self.counters.corrupt += u64::from(meta.corrupt);
+        self.current = Some(meta);
+        Ok(self.current)
+    }
+
+    /// The current frame: the one that [`advance`](Self::advance) last gave.
+    ///
+    /// # Errors
+    /// `unsupported` where its pixel format or colour matrix is one that nothing here can convert; a bug without a
+    /// current frame.
+    pub fn frame(&self) -> Result<Frame> {
+        self.convert().map_err(|e| e.context(&self.uri))
+    }
+
+    fn convert(&self) -> Result<Frame> {
+        let meta = self.current.ok_or_else(|| Error::bug("a frame was asked for where there is none"))?;
+        let picture = Arc::new(self.picture.share()?);
+        let (format, planes) = pixels::planes(&picture)?;
+        let look = picture.info().look;
+        let name = picture.layout().map(|l| l.name).unwrap_or_default();
+        let tags = info::refine(info::tags(&look, &name)?, &self.info.tags);
+        let (width, height) = picture.size();
+        let orientation = match look.display {
+            Some(matrix) => info::orientation(Some(&matrix)).0,
+            None => self.info.orientation,
+        };
+        // The container's aspect goes before the codec's, as in FFmpeg's program.
+        let aspect = match self.info.sample_aspect {
+            (1, 1) => info::aspect(look.aspect, (1, 1)),
+            given => given,
+        };
+        Ok(Frame {
+            width,
+            height,
+            format,
+            planes,
+            color: info::color(&tags, (width, height), format),
+            orientation,
+            pts: meta.pts.unwrap_or(0),
+            time_base: self.info.time_base,
+            keyframe: meta.keyframe,
+            sample_aspect: aspect,
+        })
+    }
+
+    fn fault(&mut self, error: impl Into<String>) {
+        self.faults += 1;
+        if self.first_error.is_none() {
+            // The decoder's own words say more than an error code's text.
+            let heard = self.decoder.complaints().1;
+            self.first_error = Some(heard.unwrap_or_else(|| error.into()));
+        }
+    }
+}
+
+fn decoder_options(options: &VideoOptions) -> DecoderOptions {
+    DecoderOptions {
+        threads: options.threads,
+        max_pixels: options.max_pixels,
+        concealment_fixed: options.concealment_fixed,
+    }
+}
+
+fn check_size(size: (u32, u32), max_pixels: u64) -> Result<()> {
+    if u64::from(size.0) * u64::from(size.1) > max_pixels {
+        let text = format!("pictures of {}x{} pixels, more than --max-pixels {max_pixels}", size.0, size.1);
+        return Err(Error::input(RejectKind::TooLarge, text));
+    }
+    Ok(())
+}
+
+/// The wanted stream and the number of those that are no cover pictures.
+fn choose_stream(streams: &[Stream], wanted: Option<usize>) -> Result<(Stream, usize)> {
+    let videos: Vec<&Stream> = streams.iter().filter(|s| s.video).collect();
+    let count = videos.iter().filter(|s| !s.attached).count();
+    let chosen = match wanted {
+        Some(n) => videos.get(n).copied(),
+        None => videos.iter().find(|s| !s.attached).copied(),
+    };
+    chosen.map(|s| (s.clone(), count)).ok_or_else(|| {
+        let text = match wanted {
+            Some(n) => format!("there is no video stream {n}; the file has {}, counted from 0", videos.len()),
+            None => "there is no video stream, only sound, covers or data".to_string(),
+        };
+        Error::input(RejectKind::NoVideo, text)
+    })
+}

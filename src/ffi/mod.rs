@@ -1,2 +1,7 @@
-//! Unsafe code.
+//! The only modules that may contain `unsafe` (besides the SIMD kernels). Each wraps one C library behind safe types
+//! that own what they hold, and exports nothing else.
+
+#[cfg(feature = "ffmpeg")]
 pub mod av;
+#[cfg(feature = "heif")]
+pub mod heif;

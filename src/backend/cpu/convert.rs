@@ -1,0 +1,218 @@
+//! Rows of any [`Frame`] as 8-bit RGB, each channel on its own, values 0..=255 in `i16`.
+//!
+//! The tables are [`crate::program::yuv`]'s; the inner loops are in [`super::simd`].
+
+use super::simd;
+use crate::error::{Error, RejectKind, Result};
+use crate::frame::{Frame, PixelFormat, Plane as Stored};
+use crate::program::yuv::{Axis, Chroma, Coefficients, Tap, axes};
+
+/// Everything that the rows of one frame share.
+pub struct Converter<'a> {
+    planes: Vec<Plane<'a>>,
+    kind: Kind,
+}
+
+/// A plane whose bytes were looked up once: asking a decoder's picture for them takes longer than a row.
+struct Plane<'a> {
+    data: &'a [u8],
+    stride: usize,
+}
+
+enum Kind {
+    Rgb,
+    /// Planar G, B, R, or gray three times: samples of `depth` bits, the plane of each channel.
+    Plain {
+        depth: u8,
+        limited: bool,
+        channels: [usize; 3],
+    },
+    Yuv {
+        depth: u8,
+        coefficients: Coefficients,
+        x: Axis,
+        y: Axis,
+    },
+}
+
+/// Scratch rows, reused from row to row.
+#[derive(Default)]
+pub struct Scratch {
+    luma: Vec<i32>,
+    blended: [Vec<i32>; 2],
+    chroma: [Vec<i32>; 2],
+    /// The same for 8-bit samples.
+    short: [Vec<i16>; 5],
+}
+
+impl<'a> Converter<'a> {
+    /// Checks that the planes hold what the format promises.
+    ///
+    /// Errors: [`RejectKind::Corrupt`] for a plane that is too small, [`Error::bug`] for a depth out of 8..=16.
+    pub fn new(frame: &'a Frame, chroma: Chroma) -> Result<Converter<'a>> {
+        let (w, h) = (frame.width as usize, frame.height as usize);
+        let planes: Vec<(usize, usize)> = match frame.format {
+            PixelFormat::Rgb8 => vec![(w * 3, h)],
+            PixelFormat::Gray { depth } => vec![(w * bytes(depth), h)],
+            PixelFormat::Gbr { depth } => vec![(w * bytes(depth), h); 3],
+            PixelFormat::Yuv { depth, sub_w, sub_h } => {
+                let (cw, ch) = (w.div_ceil(1 << sub_w), h.div_ceil(1 << sub_h));
+                vec![(w * bytes(depth), h), (cw * bytes(depth), ch), (cw * bytes(depth), ch)]
+            }
+        };
+        let fits = |(plane, &(row, rows)): (&Stored, &(usize, usize))| {
+            plane.stride >= row && plane.data.len() >= plane.stride * (rows - 1) + row
+        };
+        if w == 0 || h == 0 || frame.planes.len() < planes.len() || !frame.planes.iter().zip(&planes).all(fits) {
+            return Err(Error::input(
+                RejectKind::Corrupt,
+                format!("a decoded picture of {w}x{h} is smaller than it says"),
+            ));
+        }
+        let limited = frame.color.range == crate::color::Range::Limited;
+        let kind = match frame.format {
+            PixelFormat::Rgb8 => Kind::Rgb,
+            PixelFormat::Gray { depth } => Kind::Plain { depth, limited, channels: [0; 3] },
+            PixelFormat::Gbr { depth } => Kind::Plain { depth, limited, channels: [2, 0, 1] },
+            PixelFormat::Yuv { depth, .. } => {
+                let (x, y) = axes(frame.format, frame.color.siting, frame.width, frame.height, chroma);
+                Kind::Yuv { depth, coefficients: Coefficients::new(&frame.color, depth, x.bits + y.bits), x, y }
+            }
+        };
+        let depth = match kind {
+            Kind::Rgb => 8,
+            Kind::Plain { depth, .. } | Kind::Yuv { depth, .. } => depth,
+        };
+        if !(8..=16).contains(&depth) {
+            return Err(Error::bug(format!("a picture of {depth} bits a sample; expected 8 to 16")));
+        }
+        let planes = frame.planes.iter().map(|p| Plane { data: &p.data, stride: p.stride }).collect();
+        Ok(Converter { planes, kind })
+    }
+
+    /// Columns `x0..x0 + n` of row `y` (as stored, before orientation); each of `out` holds at least n values.
+    pub fn row(&self, y: usize, x0: usize, n: usize, scratch: &mut Scratch, out: [&mut [i16]; 3]) {
+        let [r, g, b] = out;
+        let (r, g, b) = (&mut r[..n], &mut g[..n], &mut b[..n]);
+        match &self.kind {
+            Kind::Rgb => {
+                let plane = &self.planes[0];
+                simd::deinterleave(&plane.data[plane.stride * y + 3 * x0..][..3 * n], r, g, b);
+            }
+            Kind::Plain { depth, limited, channels } => {
+                for (out, plane) in [r, g, b].into_iter().zip(channels) {
+                    read(&self.planes[*plane], y, x0, n, *depth, &mut scratch.luma);
+                    simd::plain(&scratch.luma, *depth, *limited, out);
+                }
+            }
+            Kind::Yuv { depth: 8, coefficients, x, y: vertical }
+                if x.bits == u32::from(x.sub) * 2 && x.sub <= 1 && vertical.bits <= 2 =>
+            {
+                self.short_row((y, x0, n), x, vertical, &mut scratch.short);
+                let [luma, _, _, cb, cr] = &scratch.short;
+                simd::matrix8(luma, cb, cr, coefficients, [r, g, b]);
+            }
+            Kind::Yuv { depth, coefficients, x, y: vertical } => {
+                read(&self.planes[0], y, x0, n, *depth, &mut scratch.luma);
+                let tap = vertical.tap(y);
+                for i in 0..2 {
+                    let plane = &self.planes[1 + i];
+                    self.chroma_row(
+                        plane,
+                        tap,
+                        x,
+                        vertical.bits,
+                        *depth,
+                        x0,
+                        n,
+                        &mut scratch.blended[i],
+                        &mut scratch.chroma[i],
+                    );
+                }
+                let [cb, cr] = &scratch.chroma;
+                simd::matrix(&scratch.luma, cb, cr, coefficients, *depth, [r, g, b]);
+            }
+        }
+    }
+
+    /// Luma and chroma of one row of 8-bit samples on the luma grid. `rows` are luma, two rows of work, Cb and Cr.
+    fn short_row(&self, (y, x0, n): (usize, usize, usize), x: &Axis, vertical: &Axis, rows: &mut [Vec<i16>; 5]) {
+        let [luma, blended_b, blended_r, cb, cr] = rows;
+        let bytes = |plane: &Plane<'a>, y: usize, from: usize, n: usize| &plane.data[plane.stride * y + from..][..n];
+        luma.resize(n, 0);
+        simd::widen(bytes(&self.planes[0], y, x0, n), luma);
+        let tap = vertical.tap(y);
+        let (first, last) = (x.tap(x0).a, x.tap(x0 + n - 1).b);
+        let width = last + 1 - first;
+        for (plane, blended, out) in [(&self.planes[1], blended_b, cb), (&self.planes[2], blended_r, cr)] {
+            let whole = x.sub == 0;
+            let row: &mut Vec<i16> = if whole { &mut *out } else { &mut *blended };
+            row.resize(width, 0);
+            simd::widen(bytes(plane, tap.a, first, width), row);
+            if vertical.bits > 0 {
+                let rest = (1 << vertical.bits) - tap.weight;
+                simd::blend8(row, bytes(plane, tap.b, first, width), rest as i16, tap.weight as i16);
+            }
+            if !whole {
+                out.resize(n, 0);
+                simd::upsample2_8(blended, x, x0, first, out);
+            }
+        }
+    }
+
+    /// Chroma of one row on the luma grid, `2^(x.bits + y.bits)` times its scale.
+    #[allow(clippy::too_many_arguments)]
+    fn chroma_row(
+        &self,
+        plane: &Plane,
+        tap: Tap,
+        x: &Axis,
+        y_bits: u32,
+        depth: u8,
+        x0: usize,
+        n: usize,
+        blended: &mut Vec<i32>,
+        out: &mut Vec<i32>,
+    ) {
+        let (first, last) = (x.tap(x0).a, x.tap(x0 + n - 1).b);
+        let width = last + 1 - first;
+        read(plane, tap.a, first, width, depth, blended);
+        let rest = (1 << y_bits) - tap.weight;
+        if tap.weight != 0 {
+            read(plane, tap.b, first, width, depth, out);
+            simd::blend(blended, out, rest, tap.weight);
+        } else if y_bits > 0 {
+            blended.iter_mut().for_each(|v| *v <<= y_bits);
+        }
+        if x.sub == 0 {
+            std::mem::swap(blended, out);
+            return;
+        }
+        out.clear();
+        out.resize(n, 0);
+        if x.sub == 1 && x.bits > 0 {
+            return simd::upsample2(blended, x, x0, first, out);
+        }
+        for (i, value) in out.iter_mut().enumerate() {
+            let tap = x.tap(x0 + i);
+            *value = blended[tap.a - first] * ((1 << x.bits) - tap.weight) + blended[tap.b - first] * tap.weight;
+        }
+    }
+}
+
+fn bytes(depth: u8) -> usize {
+    if depth > 8 { 2 } else { 1 }
+}
+
+/// Samples x0..x0+n of a plane's row.
+fn read(plane: &Plane, y: usize, x0: usize, n: usize, depth: u8, out: &mut Vec<i32>) {
+    out.clear();
+    let size = bytes(depth);
+    let row = &plane.data[plane.stride * y + x0 * size..][..n * size];
+    if size == 1 {
+        out.extend(row.iter().map(|v| i32::from(*v)));
+    } else {
+        let mask = ((1u32 << depth) - 1) as u16;
+        out.extend(row.chunks_exact(2).map(|v| i32::from(u16::from_le_bytes([v[0], v[1]]) & mask)));
+    }
+}

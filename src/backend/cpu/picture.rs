@@ -1,0 +1,220 @@
+//! A picture, or a window of one, as three planes of `i16` with values 0..=255.
+
+use std::cell::RefCell;
+
+use half::{bf16, f16};
+
+use crate::op::FlipAxis;
+use crate::program::Output;
+use crate::program::resample::Weights;
+use crate::tensor::{Dtype, Layout, Tensor};
+
+/// A rectangle of a picture, never empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    pub x: usize,
+    pub y: usize,
+    pub w: usize,
+    pub h: usize,
+}
+
+impl Window {
+    pub fn overlap(self, other: Window) -> Option<Window> {
+        let (x, y) = (self.x.max(other.x), self.y.max(other.y));
+        let (right, bottom) = ((self.x + self.w).min(other.x + other.w), (self.y + self.h).min(other.y + other.h));
+        (x < right && y < bottom).then(|| Window { x, y, w: right - x, h: bottom - y })
+    }
+
+    /// Where it lay in a picture of `w` x `h` before it was mirrored.
+    pub fn flipped(self, axis: FlipAxis, w: usize, h: usize) -> Window {
+        match axis {
+            FlipAxis::H => Window { x: w - self.x - self.w, ..self },
+            FlipAxis::V => Window { y: h - self.y - self.h, ..self },
+        }
+    }
+
+    /// Where it lay in a picture of `w` x `h` before that was turned clockwise.
+    pub fn turned_back(self, turns: u8, w: usize, h: usize) -> Window {
+        match turns {
+            1 => Window { x: self.y, y: h - self.x - self.w, w: self.h, h: self.w },
+            2 => Window { x: w - self.x - self.w, y: h - self.y - self.h, ..self },
+            3 => Window { x: w - self.y - self.h, y: self.x, w: self.h, h: self.w },
+            _ => self,
+        }
+    }
+}
+
+/// Three planes; each row is followed by room that a vectorised loop may read.
+pub struct Picture {
+    pub w: usize,
+    pub h: usize,
+    pub planes: [Vec<i16>; 3],
+}
+
+thread_local! {
+    /// Buffers of this thread's earlier pictures.
+    static SPARE: RefCell<Vec<Vec<i16>>> = const { RefCell::new(Vec::new()) };
+}
+
+const SPARES: usize = 12;
+
+/// A buffer of `n` values, whatever they are.
+fn buffer(n: usize) -> Vec<i16> {
+    let mut buffer = SPARE.with_borrow_mut(|spare| {
+        let fit = spare.iter().position(|b| b.len() >= n);
+        fit.map(|i| spare.swap_remove(i)).or_else(|| spare.pop()).unwrap_or_default()
+    });
+    if buffer.len() < n {
+        buffer.resize(n, 0);
+    }
+    buffer
+}
+
+impl Picture {
+    /// A picture whose values are to be written.
+    pub fn new(w: usize, h: usize) -> Picture {
+        let n = Self::stride_of(w) * h;
+        Picture { w, h, planes: [buffer(n), buffer(n), buffer(n)] }
+    }
+
+    pub fn filled(w: usize, h: usize, color: [u8; 3]) -> Picture {
+        let mut out = Picture::new(w, h);
+        for (plane, value) in out.planes.iter_mut().zip(color) {
+            plane.fill(value.into());
+        }
+        out
+    }
+
+    /// Gives its buffers to the thread's next picture.
+    pub fn recycle(self) {
+        SPARE.with_borrow_mut(|spare| {
+            for plane in self.planes {
+                if spare.len() < SPARES {
+                    spare.push(plane);
+                }
+            }
+        });
+    }
+
+    fn stride_of(w: usize) -> usize {
+        w + Weights::PAD
+    }
+
+    pub fn stride(&self) -> usize {
+        Self::stride_of(self.w)
+    }
+
+    pub fn row(&self, channel: usize, y: usize) -> &[i16] {
+        &self.planes[channel][y * self.stride()..][..self.w]
+    }
+
+    pub fn rows_mut(&mut self, y: usize) -> [&mut [i16]; 3] {
+        let (w, at) = (self.w, y * self.stride());
+        self.planes.each_mut().map(|plane| &mut plane[at..][..w])
+    }
+
+    /// Copies `part` to (x, y).
+    pub fn put(&mut self, part: &Picture, x: usize, y: usize) {
+        for row in 0..part.h {
+            for (channel, out) in self.rows_mut(y + row).into_iter().enumerate() {
+                out[x..x + part.w].copy_from_slice(part.row(channel, row));
+            }
+        }
+    }
+
+    pub fn flip(&mut self, axis: FlipAxis) {
+        match axis {
+            FlipAxis::H => {
+                for y in 0..self.h {
+                    self.rows_mut(y).into_iter().for_each(<[i16]>::reverse);
+                }
+            }
+            FlipAxis::V => {
+                let stride = self.stride();
+                for plane in &mut self.planes {
+                    for y in 0..self.h / 2 {
+                        let (top, bottom) = plane.split_at_mut((self.h - 1 - y) * stride);
+                        top[y * stride..][..self.w].swap_with_slice(&mut bottom[..self.w]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turned clockwise.
+    pub fn turned(&self, turns: u8) -> Picture {
+        let (w, h) = if turns % 2 == 1 { (self.h, self.w) } else { (self.w, self.h) };
+        let mut out = Picture::new(w, h);
+        for y in 0..h {
+            for (channel, row) in out.rows_mut(y).into_iter().enumerate() {
+                let plane = &self.planes[channel];
+                for (x, value) in row.iter_mut().enumerate() {
+                    let (from_x, from_y) = match turns {
+                        1 => (y, self.h - 1 - x),
+                        2 => (self.w - 1 - x, self.h - 1 - y),
+                        3 => (self.w - 1 - y, x),
+                        _ => (x, y),
+                    };
+                    *value = plane[from_y * self.stride() + from_x];
+                }
+            }
+        }
+        out
+    }
+
+    /// Pillow's `convert("L")`: ITU-R 601-2 luma with 16 bits, rounded.
+    pub fn grayscale(&mut self) {
+        for y in 0..self.h {
+            let [r, g, b] = self.rows_mut(y);
+            for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
+                let luma = i32::from(*r) * 19595 + i32::from(*g) * 38470 + i32::from(*b) * 7471 + 0x8000;
+                let luma = (luma >> 16) as i16;
+                (*r, *g, *b) = (luma, luma, luma);
+            }
+        }
+    }
+
+    /// As the output wants it.
+    pub fn pack(&self, output: &Output) -> Tensor {
+        let table = &output.table;
+        let data = match output.dtype {
+            Dtype::U8 => self.elements::<1>(output.layout, |_, v| [v as u8]),
+            Dtype::F32 => self.elements(output.layout, |c, v| table[c * 256 + v as usize].to_le_bytes()),
+            Dtype::F16 => {
+                let table: Vec<[u8; 2]> = table.iter().map(|v| f16::from_f32(*v).to_le_bytes()).collect();
+                self.elements(output.layout, |c, v| table[c * 256 + v as usize])
+            }
+            Dtype::Bf16 => {
+                let table: Vec<[u8; 2]> = table.iter().map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
+                self.elements(output.layout, |c, v| table[c * 256 + v as usize])
+            }
+        };
+        Tensor { width: self.w as u32, height: self.h as u32, dtype: output.dtype, layout: output.layout, data }
+    }
+
+    fn elements<const N: usize>(&self, layout: Layout, element: impl Fn(usize, i16) -> [u8; N]) -> Vec<u8> {
+        let mut data = vec![0; self.w * self.h * 3 * N];
+        match layout {
+            Layout::Chw => {
+                for (channel, plane) in data.chunks_exact_mut(self.w * self.h * N).enumerate() {
+                    for (y, row) in plane.chunks_exact_mut(self.w * N).enumerate() {
+                        for (out, v) in row.chunks_exact_mut(N).zip(self.row(channel, y)) {
+                            out.copy_from_slice(&element(channel, *v));
+                        }
+                    }
+                }
+            }
+            Layout::Hwc => {
+                for (y, row) in data.chunks_exact_mut(self.w * 3 * N).enumerate() {
+                    let [r, g, b] = [0, 1, 2].map(|channel| self.row(channel, y));
+                    for (((out, r), g), b) in row.chunks_exact_mut(3 * N).zip(r).zip(g).zip(b) {
+                        out[..N].copy_from_slice(&element(0, *r));
+                        out[N..2 * N].copy_from_slice(&element(1, *g));
+                        out[2 * N..].copy_from_slice(&element(2, *b));
+                    }
+                }
+            }
+        }
+        data
+    }
+}

@@ -1,0 +1,374 @@
+//! `run` and `retry`: plan or find the plan, supervise an engine, finish, report.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use clap::ArgMatches;
+use serde_json::Value;
+
+use super::progress::Progress;
+use super::{flags, print, variable};
+use crate::error::{Error, Result};
+use crate::input::{self, Inputs};
+use crate::job::{Job, JobFile};
+use crate::pipeline::{self, Observer, Stop, Suspects, Target, UnitKey};
+use crate::plan::{Draft, Plan};
+use crate::report::{self, ThisRun};
+use crate::supervise::{self, Finished, News};
+use crate::task::{Ledger, Totals};
+use crate::{finish, store};
+
+/// Counts SIGINT and SIGTERM from now on.
+fn signals() -> Result<Arc<AtomicUsize>> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let failed = |e| Error::bug(format!("could not listen to signals: {e}"));
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    Ok(count)
+}
+
+/// Lists the job's inputs; none at all is a usage error unless the job allows it.
+pub fn list(job: &Job, out: Option<&Path>) -> Result<Inputs> {
+    if job.file.input.uri.is_empty() && !job.file.allow_empty {
+        return Err(Error::usage("no input: give --input FILE, FOLDER, GLOB or LIST, or [input] uri in the job file"));
+    }
+    let inputs = input::list(&job.file.input, job.file.seed, out)?;
+    if inputs.is_empty() && !job.file.allow_empty {
+        return Err(Error::usage(format!(
+            "no input: nothing to decode was found in {} ({} other files were ignored); --allow-empty makes this a success",
+            job.file.input.uri.join(", "),
+            inputs.counts.ignored
+        )));
+    }
+    if inputs.counts.ignored + inputs.counts.duplicates > 0 {
+        let counts = inputs.counts;
+        tracing::info!(
+            ignored = counts.ignored,
+            duplicates = counts.duplicates,
+            "files that are no media, URIs listed twice"
+        );
+    }
+    Ok(inputs)
+}
+
+/// `framemill run`.
+pub fn run(m: &ArgMatches, engine: Vec<String>) -> Result<u8> {
+    let begun = Instant::now();
+    let mut file = flags::job(m, &variable)?;
+    file.tasks = file.tasks.resolve(variable)?;
+    let job = Job::resolve(file)?;
+    let how = Telling::new(m)?;
+    match job.file.output.uri.as_deref() {
+        None => Err(Error::usage("no output: give --output FOLDER, or - for a tar on standard output")),
+        Some("-") => stream(&job, &how, begun),
+        Some(uri) => {
+            let out = input::local_path(uri)?;
+            let signals = signals()?;
+            let plans = planned(&job, &out, m.get_flag("append"), &how)?;
+            execute(&job, &out, plans, &how, engine, &signals, begun)
+        }
+    }
+}
+
+/// `framemill retry`.
+pub fn retry(m: &ArgMatches, out: &Path, engine: Vec<String>) -> Result<u8> {
+    let begun = Instant::now();
+    let mut plans = super::plans(out)?;
+    let mut file: JobFile = plans[0].job()?;
+    file.output.uri = Some(out.to_string_lossy().into_owned());
+    if let Some(threads) = m.get_one::<String>("threads") {
+        file.threads = threads.parse().map_err(|_| Error::usage(format!("--threads {threads}: expected a number")))?;
+    }
+    if let Some(limit) = m.get_one::<String>("max-rejects") {
+        file.max_rejects = limit.parse()?;
+    }
+    file.report = m.get_one::<String>("report").map(PathBuf::from);
+    let job = Job::resolve(file)?;
+    plans[0].check(&job, out)?;
+    let how = Telling::new(m)?;
+    let totals = Totals::read(&Ledger::new(out), &plans)?;
+    if !totals.finished() {
+        return Err(Error::interrupted(format!(
+            "{}: {} tasks are left; run the job to its end before retrying what it rejected",
+            out.display(),
+            totals.tasks - totals.done
+        )));
+    }
+    let signals = signals()?;
+    if !totals.rejects.is_empty() {
+        let mut units = Vec::new();
+        for (task, reject) in &totals.rejects {
+            let plan = plans.iter().find(|p| p.tasks().contains(task));
+            let plan = plan.ok_or_else(|| Error::bug(format!("task {task} is in no plan")))?;
+            let unit = plan.units(*task)?.into_iter().find(|u| reject.is_of(u));
+            let mut unit = unit.ok_or_else(|| Error::bug(format!("task {task} has no input {}", reject.uri)))?;
+            // What is there now counts, also where the file was mended since.
+            (unit.bytes, unit.version) = (None, None);
+            // A further generation has no base of its own.
+            unit.uri = unit.path.clone();
+            units.push(unit);
+        }
+        let generation = plans.len() as u32 + 1;
+        let draft = Draft::again(&job, units, &plans[0].header, generation, totals.tasks)?;
+        plans.push(draft.freeze(out)?);
+    }
+    execute(&job, out, plans, &how, engine, &signals, begun)
+}
+
+/// How things are told.
+struct Telling {
+    progress: String,
+    json: bool,
+}
+
+impl Telling {
+    fn new(m: &ArgMatches) -> Result<Telling> {
+        let given = m.get_one::<String>("progress").cloned();
+        let progress = given.or_else(|| variable("FRAMEMILL_PROGRESS")).unwrap_or_else(|| "auto".into());
+        Progress::new(&progress, 0)?;
+        Ok(Telling { progress, json: m.get_flag("json") })
+    }
+}
+
+/// Finds the output's plans or makes the first; with `append` one more.
+fn planned(job: &Job, out: &Path, append: bool, how: &Telling) -> Result<Vec<Plan>> {
+    let mut plans = Plan::load_all(out)?;
+    if let Some(first) = plans.first() {
+        first.check(job, out)?;
+        if !append {
+            return Ok(plans);
+        }
+    }
+    let inputs = list(job, Some(out))?;
+    if plans.is_empty() {
+        store::probe(out)?;
+    }
+    let mut known = HashSet::new();
+    for plan in &plans {
+        known.extend(plan.identities()?);
+    }
+    let tick = |done: u64, all: u64| {
+        if how.progress != "none" {
+            tracing::info!("looked into {done} of {all} videos that may be long");
+        }
+    };
+    let first_task = plans.last().map_or(0, |p| p.tasks().end);
+    let again = !plans.is_empty();
+    let draft = Draft::new(job, inputs, known, plans.len() as u32 + 1, first_task, &tick)?;
+    if again && draft.header().inputs == 0 {
+        eprintln!("framemill: no input is new since {} was planned", out.display());
+        return Ok(plans);
+    }
+    plans.push(draft.freeze(out)?);
+    if !again {
+        // Another worker may have been first, with another job.
+        plans[0].check(job, out)?;
+    }
+    Ok(plans)
+}
+
+fn execute(
+    job: &Job,
+    out: &Path,
+    plans: Vec<Plan>,
+    how: &Telling,
+    engine: Vec<String>,
+    signals: &AtomicUsize,
+    begun: Instant,
+) -> Result<u8> {
+    let ledger = Ledger::new(out);
+    let before = Totals::read(&ledger, &plans)?;
+    let mut this = ThisRun::default();
+    if before.finished() {
+        if before.tasks > 0 {
+            eprintln!("framemill: {}: all {} tasks were done before", out.display(), before.tasks);
+        }
+        this.finished.outcome.skipped = before.tasks;
+    } else {
+        this.finished =
+            supervised(job, out, how, &engine, signals, before.inputs - before.inputs_done, &mut this.restarts)?;
+    }
+    let totals = Totals::read(&ledger, &plans)?;
+    if totals.finished() {
+        finish::finish(out, &plans, &totals)?;
+    }
+    this.samples = totals.samples - before.samples.min(totals.samples);
+    this.tasks = totals.done - before.done;
+    this.wall = begun.elapsed().as_secs_f64();
+    let report = report::report(job, &plans[0].header.fingerprint, &totals, &this);
+    tell(job, Some(out), how, &report)?;
+    let own_left = plans.iter().flat_map(Plan::tasks).any(|t| {
+        // A receipt that cannot be read was an error above.
+        job.file.tasks.has(t) && !ledger.receipt(t).is_ok_and(|r| r.is_some())
+    });
+    if own_left {
+        let why = this.finished.outcome.left.first().cloned();
+        let why = why.unwrap_or_else(|| "interrupted: run the same command again to go on".into());
+        eprintln!("framemill: {} of {} tasks are done; {why}", totals.done, totals.tasks);
+        return Ok(75);
+    }
+    if !totals.finished() {
+        // A worker that has done its share has done well.
+        return Ok(0);
+    }
+    Ok(verdict(job, &totals))
+}
+
+/// The exit code of a finished job.
+fn verdict(job: &Job, totals: &Totals) -> u8 {
+    if totals.inputs == 0 && job.file.allow_empty {
+        return 0;
+    }
+    if job.file.max_rejects.exceeded(totals.rejected, totals.inputs) {
+        eprintln!(
+            "framemill: {} of {} inputs were rejected, more than --max-rejects {}; see framemill rejects",
+            totals.rejected, totals.inputs, job.file.max_rejects
+        );
+        return 3;
+    }
+    if totals.samples == 0 {
+        eprintln!("framemill: no sample came out of {} inputs", totals.inputs);
+        return 3;
+    }
+    0
+}
+
+fn supervised(
+    job: &Job,
+    out: &Path,
+    how: &Telling,
+    arguments: &[String],
+    signals: &AtomicUsize,
+    inputs: u64,
+    restarts: &mut Vec<String>,
+) -> Result<Finished> {
+    let program = std::env::current_exe().map_err(|e| Error::bug(format!("this program cannot be found: {e}")))?;
+    let start = || {
+        let mut command = Command::new(&program);
+        command.args(arguments);
+        command
+    };
+    let mut progress = Progress::new(&how.progress, inputs)?;
+    let result = supervise::run(job, out, &start, signals, &mut |news| match news {
+        News::Progress(now) => progress.show(now),
+        News::Restart(why) => {
+            progress.note(&format!("framemill: {why}"));
+            restarts.push(why.to_string());
+        }
+    });
+    progress.end();
+    result
+}
+
+/// Prints and stores the report.
+fn tell(job: &Job, out: Option<&Path>, how: &Telling, report: &Value) -> Result<()> {
+    let pretty = super::pretty(report) + "\n";
+    if let Some(out) = out {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis());
+        let name = format!("{now:014}-{}.json", std::process::id());
+        store::replace(&out.join("_framemill").join("reports").join(name), pretty.as_bytes())?;
+    }
+    if let Some(file) = &job.file.report {
+        store::replace(file, pretty.as_bytes())?;
+    }
+    if how.json {
+        print(&report.to_string())?;
+    } else if out.is_some() {
+        print(&report::text(report))?;
+    } else {
+        // Standard output is the tar's.
+        eprintln!("{}", report::text(report));
+    }
+    Ok(())
+}
+
+/// The engine process: speaks with its supervisor over standard input, which is a socket.
+pub fn engine() -> Result<u8> {
+    let link = std::io::stdin().as_fd().try_clone_to_owned();
+    let link = link.map_err(|e| Error::bug(format!("the engine's connection: {e}")))?;
+    supervise::engine(UnixStream::from(link), || {
+        // Nobody is there to tell; what is unfinished stays invisible.
+        std::process::exit(75)
+    })?;
+    Ok(0)
+}
+
+struct Silent;
+
+impl Observer for Silent {
+    fn began(&self, _: UnitKey) {}
+    fn ended(&self, _: UnitKey) {}
+}
+
+/// One tar on standard output, in order, with no ledger.
+fn stream(job: &Job, how: &Telling, begun: Instant) -> Result<u8> {
+    if how.json && job.file.report.is_none() {
+        return Err(Error::usage("--json prints to standard output, which is the tar's here: write --report FILE"));
+    }
+    let mut whole = job.clone();
+    // One stream is one task.
+    whole.file.output.shard_samples = u64::MAX;
+    whole.file.output.shard_bytes.0 = u64::MAX;
+    let inputs = list(job, None)?;
+    let plan = Arc::new(Draft::new(&whole, inputs, HashSet::new(), 1, 0, &|_, _| {})?.unfrozen()?);
+    let signals = signals()?;
+    let (stop, progress) = (Stop::default(), pipeline::Progress::default());
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let mut shown = Progress::new(&how.progress, plan.header.inputs)?;
+    let outcome = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                if signals.load(Ordering::Relaxed) > 0 {
+                    stop.abort();
+                }
+                shown.show(&progress.look());
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            shown.end();
+        });
+        let target = Target::Stream(Box::new(std::io::BufWriter::with_capacity(1 << 20, std::io::stdout())));
+        let plans = [plan.clone()];
+        let result = pipeline::run(job, &plans, &|_| true, target, &stop, &progress, &Silent, &Suspects::default());
+        over.store(true, Ordering::Relaxed);
+        if let Err(panic) = watch.join() {
+            std::panic::resume_unwind(panic);
+        }
+        result
+    })?;
+    let mut totals = Totals { tasks: plan.header.tasks, inputs: plan.header.inputs, ..Totals::default() };
+    for (receipt, rejects) in &outcome.streamed {
+        totals.done += 1;
+        totals.samples += receipt.samples;
+        totals.frames += receipt.frames;
+        totals.bytes_read += receipt.bytes_read;
+        totals.warnings += receipt.warnings;
+        let assets: HashSet<&String> = rejects.iter().map(|r| &r.asset).collect();
+        totals.rejected += assets.len() as u64;
+        totals.inputs_done = totals.inputs - totals.rejected;
+    }
+    let interrupted = stop.draining();
+    let peak_memory = supervise::peak_memory();
+    let finished = Finished { outcome, interrupted, peak_memory };
+    let this = ThisRun {
+        samples: totals.samples,
+        tasks: totals.done,
+        wall: begun.elapsed().as_secs_f64(),
+        finished,
+        restarts: Vec::new(),
+    };
+    let report = report::report(job, &plan.header.fingerprint, &totals, &this);
+    tell(job, None, how, &report)?;
+    Ok(if interrupted { 75 } else { verdict(job, &totals) })
+}

@@ -1,0 +1,131 @@
+//! PNG, WebP, BMP and GIF by the `image` crate's decoders; of animations the first picture.
+
+use std::io::Cursor;
+
+use image::codecs::{bmp::BmpDecoder, gif::GifDecoder, png::PngDecoder, webp::WebPDecoder};
+use image::{ColorType, ImageDecoder, ImageError, Limits};
+
+use super::pixels::{Samples, depth16_to_8, gray_alpha_to_rgba, gray_to_rgb};
+use super::{Fault, PhotoOptions, Stored, buffer, check_size, exif};
+use crate::error::RejectKind;
+
+/// PNG of every bit depth and colour type. The `eXIf` chunk may stand anywhere.
+pub fn png(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
+    let header = data.get(16..26).ok_or_else(|| Fault::corrupt("the file ends in its header"))?;
+    let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    check_size(word(0).into(), word(4).into(), opts)?;
+    let chunks = || png_chunks(data);
+    let transparent = chunks().any(|(kind, _)| &kind == b"tRNS");
+    let format = match (header[9], header[8], transparent) {
+        (0, 1, false) => "monob",
+        (0, ..=8, false) => "gray",
+        (0, ..=8, true) | (4, 8, _) => "ya8",
+        (0, _, false) => "gray16be",
+        (0, ..) | (4, ..) => "ya16be",
+        (2, ..=8, false) => "rgb24",
+        (2, ..=8, true) | (6, 8, _) => "rgba",
+        (2, _, false) => "rgb48be",
+        (2, ..) | (6, ..) => "rgba64be",
+        (3, ..) => "pal8",
+        _ => "unknown",
+    };
+    let decoder = PngDecoder::with_limits(Cursor::new(data), limits(opts)).map_err(fault)?;
+    let mut stored = decode(decoder, format, opts)?;
+    if let Some((_, block)) = chunks().find(|(kind, _)| kind == b"eXIf") {
+        stored.exif = exif::parse(block.to_vec());
+    }
+    Ok(stored)
+}
+
+/// (type, content) of a PNG's chunks.
+fn png_chunks(data: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    let mut rest = data.get(8..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let head = rest.get(..8)?;
+        let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let content = rest.get(8..8usize.checked_add(len)?)?;
+        rest = rest.get(12 + len..).unwrap_or_default();
+        Some(([head[4], head[5], head[6], head[7]], content))
+    })
+}
+
+/// WebP, lossy or lossless.
+pub fn webp(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
+    let mut decoder = WebPDecoder::new(Cursor::new(data)).map_err(fault)?;
+    let lossless = data.windows(4).take(4096).any(|w| w == b"VP8L");
+    let format = match (decoder.color_type().has_alpha(), lossless) {
+        (true, true) => "argb",
+        (true, false) => "yuva420p",
+        (false, true) => "rgb24",
+        (false, false) => "yuv420p",
+    };
+    let exif = decoder.exif_metadata().ok().flatten().map(exif::parse).unwrap_or_default();
+    let mut stored = decode(decoder, format, opts)?;
+    stored.exif = exif;
+    Ok(stored)
+}
+
+/// Windows bitmap.
+pub fn bmp(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
+    let decoder = BmpDecoder::new(Cursor::new(data)).map_err(fault)?;
+    let core_header = data.get(14) == Some(&12);
+    let bits = if core_header { data.get(24) } else { data.get(28) };
+    let format = match (bits, decoder.color_type().has_alpha()) {
+        (Some(..=8), _) => "pal8",
+        (Some(16), _) => "rgb555le",
+        (Some(24), _) => "bgr24",
+        (_, true) => "bgra",
+        _ => "bgr0",
+    };
+    decode(decoder, format, opts)
+}
+
+/// The first picture of a GIF on its canvas; what it leaves open is transparent.
+pub fn gif(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
+    decode(GifDecoder::new(Cursor::new(data)).map_err(fault)?, "pal8", opts)
+}
+
+/// Size check, pixels, ICC profile.
+fn decode(mut decoder: impl ImageDecoder, format: &str, opts: &PhotoOptions) -> Result<Stored, Fault> {
+    let (width, height) = decoder.dimensions();
+    check_size(width.into(), height.into(), opts)?;
+    decoder.set_limits(limits(opts)).map_err(fault)?;
+    let color = decoder.color_type();
+    let icc = decoder.icc_profile().unwrap_or_default();
+    let mut bytes = buffer(width, height, color.bytes_per_pixel().into())?;
+    decoder.read_image(&mut bytes).map_err(fault)?;
+    let narrow = |bytes: Vec<u8>| -> Vec<u8> {
+        bytes.chunks_exact(2).map(|b| depth16_to_8(u16::from_ne_bytes([b[0], b[1]]))).collect()
+    };
+    let samples = match color {
+        ColorType::L8 => Samples::Rgb(gray_to_rgb(&bytes)),
+        ColorType::La8 => Samples::Rgba(gray_alpha_to_rgba(&bytes)),
+        ColorType::Rgb8 => Samples::Rgb(bytes),
+        ColorType::Rgba8 => Samples::Rgba(bytes),
+        ColorType::L16 => Samples::Rgb(gray_to_rgb(&narrow(bytes))),
+        ColorType::La16 => Samples::Rgba(gray_alpha_to_rgba(&narrow(bytes))),
+        ColorType::Rgb16 => Samples::Rgb(narrow(bytes)),
+        ColorType::Rgba16 => Samples::Rgba(narrow(bytes)),
+        other => return Err(Fault::unsupported(format!("samples of type {other:?} are not supported"))),
+    };
+    let mut stored = Stored::new(width, height, samples, format);
+    stored.gray = !color.has_color();
+    stored.icc = icc;
+    Ok(stored)
+}
+
+/// Memory that a decoder may take: what 16-bit RGBA pixels up to the limit need, and something for itself.
+fn limits(opts: &PhotoOptions) -> Limits {
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(opts.max_pixels.saturating_mul(8).saturating_add(64 << 20));
+    limits
+}
+
+/// A decoder's error as a reason to refuse the file.
+fn fault(error: ImageError) -> Fault {
+    match error {
+        ImageError::Unsupported(e) => Fault::unsupported(e.to_string()),
+        ImageError::Limits(e) => Fault::new(RejectKind::TooLarge, e.to_string()),
+        other => Fault::corrupt(other.to_string()),
+    }
+}

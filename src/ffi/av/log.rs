@@ -1,0 +1,97 @@
+//! FFmpeg's messages: kept from standard error, and those of a decoder's errors remembered by the decoder that they
+//! concern. Some damage (a missing HEVC reference, say) shows nowhere else.
+//!
+//! A decoder's context carries a number in `opaque`, never a pointer: contexts of other users of FFmpeg in the same
+//! process can then be told from ours without touching what theirs points to.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+
+use ffmpeg_next::ffi::*;
+
+static LISTENERS: Mutex<BTreeMap<usize, Arc<Complaints>>> = Mutex::new(BTreeMap::new());
+
+/// Locks, also after a panic elsewhere: what is kept here is never half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Errors that a decoder reported, filled from whichever of its threads meets them: how many, and the first.
+#[derive(Default)]
+pub(super) struct Complaints(Mutex<(u64, Option<String>)>);
+
+impl Complaints {
+    fn add(&self, text: &str) {
+        let mut inner = lock(&self.0);
+        inner.0 += 1;
+        inner.1.get_or_insert_with(|| text.to_string());
+    }
+}
+
+/// A decoder's registration; ends when dropped.
+pub(super) struct Listener {
+    number: usize,
+    complaints: Arc<Complaints>,
+}
+
+impl Listener {
+    pub(super) fn new() -> Listener {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let complaints = Arc::<Complaints>::default();
+        lock(&LISTENERS).insert(number, complaints.clone());
+        Listener { number, complaints }
+    }
+
+    /// The value for `AVCodecContext.opaque`.
+    pub(super) fn opaque(&self) -> *mut c_void {
+        std::ptr::without_provenance_mut(self.number)
+    }
+
+    /// How many errors there were, and the first.
+    pub(super) fn heard(&self) -> (u64, Option<String>) {
+        lock(&self.complaints.0).clone()
+    }
+
+    /// Forgets what was heard.
+    pub(super) fn forget(&self) {
+        *lock(&self.complaints.0) = (0, None);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        lock(&LISTENERS).remove(&self.number);
+    }
+}
+
+/// Routes FFmpeg's messages here instead of to standard error. Every way into FFmpeg calls this first.
+pub(super) fn capture() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: sets a process-wide callback of the declared type, which may be called from any thread.
+        unsafe { av_log_set_callback(Some(listen)) }
+    });
+}
+
+/// The callback. The last argument is a `va_list`, whose type differs between targets; only the message's template is
+/// needed, so it is left alone and its type inferred.
+unsafe extern "C" fn listen<V>(who: *mut c_void, level: c_int, template: *const c_char, _arguments: V) {
+    if who.is_null() || template.is_null() || level > AV_LOG_ERROR as c_int {
+        return;
+    }
+    // SAFETY: FFmpeg's logging contexts begin with a pointer to their AVClass; where that is the codec contexts' class,
+    // `who` is an AVCodecContext, whose `opaque` is only compared. `template` is a C string.
+    unsafe {
+        if *who.cast::<*const AVClass>() != avcodec_get_class() {
+            return;
+        }
+        let number = (*who.cast::<AVCodecContext>()).opaque.addr();
+        let complaints = lock(&LISTENERS).get(&number).cloned();
+        if let Some(complaints) = complaints {
+            complaints.add(CStr::from_ptr(template).to_string_lossy().trim());
+        }
+    }
+}

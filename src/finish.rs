@@ -1,0 +1,272 @@
+//! Finishing: when every task has its receipt, the dataset's own description and the merged tables.
+//!
+//! Everything here is a function of plans and receipts, so that finishing again, anywhere, writes the same bytes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::job::{JobFile, Metadata};
+use crate::pipeline;
+use crate::plan::Plan;
+use crate::sink::record::output_names;
+use crate::sink::{Format, Object, record, table};
+use crate::store;
+use crate::task::{Ledger, Totals};
+
+/// Writes `dataset.json`, the dataset card and the merged tables, unless tasks are left: then it writes nothing and says
+/// which.
+///
+/// # Errors
+/// Interrupted (75) where tasks are left; store errors.
+pub fn finish(out: &Path, plans: &[Plan], totals: &Totals) -> Result<()> {
+    let [first, ..] = plans else {
+        return Err(Error::usage(format!("{} holds no plan: expected the output of framemill run", out.display())));
+    };
+    if !totals.finished() {
+        let ledger = Ledger::new(out);
+        let mut open = Vec::new();
+        for task in plans.iter().flat_map(Plan::tasks) {
+            if open.len() < 10 && ledger.receipt(task)?.is_none() {
+                open.push(task.to_string());
+            }
+        }
+        let (left, list) = (totals.tasks - totals.done, open.join(", "));
+        let text =
+            format!("{left} of {} tasks are left ({list}{})", totals.tasks, if left > 10 { ", ..." } else { "" });
+        return Err(Error::interrupted(format!("{}: {text}; run the job again to go on", out.display())));
+    }
+    let job = first.job()?;
+    let tables: Vec<PathBuf> =
+        totals.objects.iter().filter(|o| o.path.ends_with(".parquet")).map(|o| out.join(&o.path)).collect();
+    for form in &job.output.metadata {
+        match form {
+            Metadata::Parquet => {}
+            Metadata::Csv => table::merge_csv(&tables, &out.join("records.csv"))?,
+            Metadata::Sqlite => table::merge_sqlite(&tables, &out.join("records.sqlite"))?,
+        }
+    }
+    sweep(&out.join("_framemill").join("partial"))?;
+    let dataset = dataset(first, &job, totals);
+    let text = serde_json::to_string_pretty(&dataset).map_err(|e| Error::bug(format!("dataset.json: {e}")))?;
+    store::replace(&out.join("README.md"), card(first, &job, totals).as_bytes())?;
+    store::replace(&out.join("dataset.json"), (text + "\n").as_bytes())
+}
+
+/// Removes what processes that are gone left in `partial`: all of this host's that do not live any more, and of other
+/// hosts what is older than an hour.
+fn sweep(partial: &Path) -> Result<()> {
+    let own = format!("{}-", pipeline::host_name());
+    for path in store::list(partial)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let process = name.strip_prefix(&own).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        let gone = match process {
+            Some(pid) => !Path::new("/proc").join(pid.to_string()).exists(),
+            None => {
+                let age = std::fs::metadata(&path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+                age.is_some_and(|a| a.as_secs() > 3600)
+            }
+        };
+        if gone {
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            if let Err(e) = removed {
+                tracing::debug!("{}: {e}", path.display());
+            }
+        }
+    }
+    // Goes only when nothing is in it.
+    let _ = std::fs::remove_dir(partial);
+    Ok(())
+}
+
+/// The split that an object belongs to: its folder.
+fn split_of<'a>(object: &'a Object, splits: &[String]) -> &'a str {
+    match object.path.split_once('/') {
+        Some((folder, _)) if splits.iter().any(|s| s == folder) => folder,
+        _ => "train",
+    }
+}
+
+fn is_data(object: &Object) -> bool {
+    !object.path.ends_with(".parquet")
+}
+
+fn dataset(plan: &Plan, job: &JobFile, totals: &Totals) -> Value {
+    let header = &plan.header;
+    let mut splits: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for object in totals.objects.iter().filter(|o| is_data(o)) {
+        splits.entry(split_of(object, &header.splits)).or_default().push(&object.path);
+    }
+    let mut schema: Vec<Value> = record::field_names().into_iter().map(|name| json!({ "name": name })).collect();
+    for (name, column) in output_names(&header.columns).into_iter().zip(&header.columns) {
+        schema.push(json!({ "name": name, "type": column.kind }));
+    }
+    json!({
+        "version": 1,
+        "fingerprint": header.fingerprint,
+        "job": header.identity["job"],
+        "versions": header.identity["versions"],
+        "format": job.output.format,
+        "encode": header.identity["job"]["output"]["encode"],
+        "counts": {
+            "samples": totals.samples,
+            "inputs": totals.inputs,
+            "rejected": totals.rejected,
+            "frames": totals.frames,
+        },
+        "schema": schema,
+        "splits": splits,
+        "shards": totals.objects,
+    })
+}
+
+/// Types of a WebDataset's members for `load_dataset`, which otherwise guesses them from the first samples and fails
+/// where a field is null there.
+fn features(plan: &Plan, job: &JobFile) -> String {
+    let encoding = job.output.encode.unwrap_or_default();
+    let mut out = String::from("dataset_info:\n  features:\n  - name: __key__\n    dtype: string\n");
+    out += "  - name: __url__\n    dtype: string\n";
+    match encoding.container() {
+        None => out += &format!("  - name: {}\n    dtype: image\n", encoding.ext()),
+        // Arrays come as the reader decodes them; their types are not told here.
+        Some(_) => return String::new(),
+    }
+    for field in &job.input.field {
+        // What becomes of a field depends on its ending: left to the reader.
+        if !["txt", "text"].contains(&field.ext.as_str()) {
+            return String::new();
+        }
+        out += &format!("  - name: {}\n    dtype: string\n", field.ext);
+    }
+    out += "  - name: json\n    struct:\n";
+    let mut member = |name: &str, kind: &str| out += &format!("    - name: {name}\n      {kind}\n");
+    let random = job.ops.iter().any(|op| op.name().starts_with("random_"));
+    for name in record::field_names() {
+        let kind = match name.as_str() {
+            "augment" if random => return String::new(),
+            "augment" => "dtype: 'null'",
+            "bytes" | "pts" | "rotation" | "source_width" | "source_height" | "width" | "height" => "dtype: int64",
+            "time_s" => "dtype: float64",
+            "keyframe" => "dtype: bool",
+            "color_assumed" => "list: string",
+            "transform" => "list: float64",
+            "detections" => "list: 'null'",
+            _ => "dtype: string",
+        };
+        member(&name, kind);
+    }
+    for (name, column) in output_names(&plan.header.columns).iter().zip(&plan.header.columns) {
+        let kind = match column.kind {
+            record::ColumnType::Text => "dtype: string",
+            record::ColumnType::Integer => "dtype: int64",
+            record::ColumnType::Float => "dtype: float64",
+            record::ColumnType::Boolean => "dtype: bool",
+        };
+        member(name, kind);
+    }
+    out
+}
+
+/// A dataset card whose header lets Hugging Face's `load_dataset` find the shards.
+fn card(plan: &Plan, job: &JobFile, totals: &Totals) -> String {
+    let pattern = match job.output.format {
+        Format::Webdataset => "shard-*.tar",
+        Format::Images => "images/**",
+        Format::Tensors => "shard-*.parquet",
+    };
+    let mut out = String::from("---\n");
+    if totals.samples > 0 {
+        out += "configs:\n- config_name: default\n  data_files:\n";
+        if plan.header.splits.is_empty() {
+            out += &format!("  - split: train\n    path: {pattern}\n");
+        }
+        for split in &plan.header.splits {
+            let any = totals.objects.iter().any(|o| is_data(o) && split_of(o, &plan.header.splits) == split);
+            if any {
+                out += &format!("  - split: {split}\n    path: {split}/{pattern}\n");
+            }
+        }
+    }
+    if totals.samples > 0 && job.output.format == Format::Webdataset {
+        out += &features(plan, job);
+    }
+    out += "tags:\n- framemill\n---\n\n# Dataset\n\n";
+    out += &format!(
+        "{} samples from {} inputs ({} rejected), written by framemill {}.\n\n",
+        totals.samples,
+        totals.inputs,
+        totals.rejected,
+        env!("CARGO_PKG_VERSION")
+    );
+    out += &format!(
+        "Fingerprint of the job: `{}`. Counts, schema and digests of the shards are in `dataset.json`; what was left out, \
+         and why, is in `_framemill/rejects`.\n",
+        plan.header.fingerprint
+    );
+    out
+}
+
+/// What is off with a dataset; empty when all is well.
+pub fn verify(out: &Path, plans: &[Plan]) -> Result<Vec<String>> {
+    let ledger = Ledger::new(out);
+    let mut faults = Vec::new();
+    let mut keys = std::collections::HashMap::new();
+    let mut known = std::collections::BTreeSet::new();
+    for plan in plans {
+        for task in plan.tasks() {
+            let Some(receipt) = ledger.receipt(task)? else {
+                faults.push(format!("task {task} has no receipt: the run is not finished"));
+                continue;
+            };
+            if ledger.decision(task)?.is_none() {
+                faults.push(format!("task {task} has a receipt, but what it leaves out was never decided"));
+            }
+            if receipt.fingerprint != plan.header.fingerprint {
+                faults.push(format!("task {task}: its receipt is of another job"));
+            }
+            for object in &receipt.objects {
+                known.insert(object.path.clone());
+                match Object::measure(out, &object.path) {
+                    Err(e) => faults.push(format!("task {task}: {e}")),
+                    Ok(there) if there != *object => faults.push(format!(
+                        "{}: {} bytes with sha256 {}, but its receipt says {} bytes with {}",
+                        object.path, there.bytes, there.sha256, object.bytes, object.sha256
+                    )),
+                    Ok(_) if object.path.ends_with(".parquet") => {
+                        let rows = table::read_rows(&out.join(&object.path))?;
+                        if rows.len() as u64 != receipt.samples {
+                            faults.push(format!(
+                                "{}: {} rows, but the receipt says {} samples",
+                                object.path,
+                                rows.len(),
+                                receipt.samples
+                            ));
+                        }
+                        for row in rows {
+                            let key = row["key"].as_str().unwrap_or_default().to_string();
+                            if let Some(other) = keys.insert(key.clone(), task) {
+                                faults.push(format!("the sample {key} is in task {other} and in task {task}"));
+                            }
+                        }
+                    }
+                    Ok(_) => {}
+                }
+            }
+        }
+    }
+    let mut folders = vec![String::new()];
+    folders.extend(plans.iter().flat_map(|p| &p.header.splits).map(|s| format!("{s}/")));
+    folders.sort();
+    folders.dedup();
+    for folder in folders {
+        for path in store::list(&out.join(&folder))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("shard-") && !known.contains(&format!("{folder}{name}")) {
+                faults.push(format!("{folder}{name}: no receipt names it"));
+            }
+        }
+    }
+    Ok(faults)
+}

@@ -1,0 +1,115 @@
+//! From chosen frames to samples: the Program, the record, the encoding.
+
+use serde_json::Value;
+
+use super::decode::Work;
+use crate::backend::{Backend, Processed};
+use crate::error::Result;
+use crate::frame::{Frame, PixelFormat};
+use crate::job::Job;
+use crate::program::DrawKey;
+use crate::sink::encode::{encode, raw, shape};
+use crate::sink::record::{Cell, Record};
+use crate::sink::{Format, Sample};
+use crate::tensor::Tensor;
+
+/// A sample before it is encoded.
+pub(super) struct Made {
+    tensors: Vec<Tensor>,
+    record: Record,
+    fields: Vec<(String, Vec<u8>)>,
+}
+
+/// Runs the Program on all frames of `work`: one result for each variant.
+pub(super) fn make(job: &Job, backend: &dyn Backend, work: &Work, columns: &[String]) -> Vec<Result<Made>> {
+    (0..job.file.variants).map(|variant| one(job, backend, work, columns, variant)).collect()
+}
+
+fn one(job: &Job, backend: &dyn Backend, work: &Work, columns: &[String], variant: u32) -> Result<Made> {
+    let key = DrawKey { asset: work.unit.identity, time_us: work.time_us, variant };
+    let run = |frame: &Frame| backend.run(&job.program, frame, &key).map_err(|e| e.context(place(work)));
+    let mut first = run(&work.frames[0])?;
+    let mut tensors = vec![std::mem::replace(&mut first.tensor, empty())];
+    for frame in &work.frames[1..] {
+        tensors.push(run(frame)?.tensor);
+    }
+    let record = record(job, work, &first, &tensors[0], variant);
+    let fields = job.file.input.field.iter().filter_map(|field| {
+        let i = columns.iter().position(|c| *c == field.column)?;
+        let text = match work.unit.cells.get(i)? {
+            Cell::Null => String::new(),
+            Cell::Text(text) => text.clone(),
+            other => Value::from(other).to_string(),
+        };
+        Some((field.ext.clone(), text.into_bytes()))
+    });
+    Ok(Made { tensors, record, fields: fields.collect() })
+}
+
+fn empty() -> Tensor {
+    use crate::tensor::{Dtype, Layout};
+    Tensor { width: 0, height: 0, dtype: Dtype::U8, layout: Layout::Hwc, data: Vec::new() }
+}
+
+fn place(work: &Work) -> String {
+    format!("{} at {} s", work.unit.place(), work.time_s)
+}
+
+/// `ASSET-TIME`, with what tells equal times and variants apart.
+fn key(job: &Job, work: &Work, variant: u32) -> String {
+    let time = match work.time_us {
+        t if t < 0 => format!("n{:011}", t.unsigned_abs()),
+        t => format!("{t:012}"),
+    };
+    let mut key = format!("{}-{time}", work.unit.asset());
+    if work.repeat > 0 {
+        key += &format!("-{}", work.repeat);
+    }
+    if job.file.variants > 1 {
+        key += &format!("-a{variant}");
+    }
+    key
+}
+
+fn record(job: &Job, work: &Work, processed: &Processed, tensor: &Tensor, variant: u32) -> Record {
+    let frame = &work.frames[0];
+    let subsampled = matches!(frame.format, PixelFormat::Yuv { sub_w, sub_h, .. } if sub_w + sub_h > 0);
+    Record {
+        key: key(job, work, variant),
+        color_matrix: frame.color.matrix.name().into(),
+        color_range: frame.color.range.name().into(),
+        color_primaries: frame.color.primaries.clone(),
+        color_transfer: frame.color.transfer.clone(),
+        chroma_location: subsampled.then(|| frame.color.siting.name().to_string()),
+        color_assumed: frame.color.assumed.iter().map(|s| s.to_string()).collect(),
+        rotation: i32::from(frame.orientation.turns % 4) * 90,
+        time_s: work.time_s,
+        pts: frame.pts,
+        time_base: format!("{}/{}", frame.time_base.0, frame.time_base.1),
+        keyframe: frame.keyframe,
+        source_width: processed.source_size.0,
+        source_height: processed.source_size.1,
+        width: tensor.width,
+        height: tensor.height,
+        transform: processed.transform.0,
+        augment: processed.augment.clone(),
+        ..(*work.source).clone()
+    }
+}
+
+/// Encodes a sample as the job's format wants it.
+pub(super) fn finish(job: &Job, made: Made) -> Result<Sample> {
+    let Made { tensors, record, fields } = made;
+    let clip = job.sampling.clip.is_some();
+    let shape = shape(&tensors, clip).map_err(|e| e.context(&record.uri))?;
+    let dtype = tensors[0].dtype;
+    let data = match job.file.output.format {
+        Format::Tensors => raw(tensors),
+        _ => encode(&tensors, clip, &job.encoding).map_err(|e| e.context(&record.uri))?,
+    };
+    let mut sample = Sample { key: record.key.clone(), ext: job.encoding.ext(), data, shape, dtype, record, fields };
+    if job.file.output.format != Format::Tensors {
+        sample.seal();
+    }
+    Ok(sample)
+}

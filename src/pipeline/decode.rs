@@ -1,0 +1,682 @@
+//! One unit: its frames are decoded, the wanted ones handed on.
+//!
+//! Promises: what a unit gives is a function of the input and the job. A video in which anything is wrong is decoded
+//! again from the file's start with one thread and fixed concealment, and only that counts. What decodes is kept; a unit that
+//! gives nothing at all is an error.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::budget::{Budget, Credit};
+use super::{Shared, UnitKey, stopping};
+use crate::bytes::ByteSource;
+use crate::decode::image::{self, MediaKind, SNIFF_BYTES, sniff};
+use crate::error::{Error, RejectKind, Result};
+use crate::frame::Frame;
+use crate::plan::Unit;
+use crate::sample::stream_micros;
+use crate::sink::record::{Media, Record};
+use crate::store;
+use crate::task::Frames;
+
+/// A chosen frame, or the frames of a clip, on the way to becoming samples.
+pub(super) struct Work {
+    /// Where it belongs.
+    pub key: UnitKey,
+    /// Which try of the unit.
+    pub attempt: u32,
+    /// Its number within the unit.
+    pub seq: u64,
+    /// The frames.
+    pub frames: Vec<Frame>,
+    /// What is known of the source.
+    pub source: Arc<Record>,
+    /// Time of the first frame since the stream's start in microseconds.
+    pub time_us: i64,
+    /// Seconds since the stream's start.
+    pub time_s: f64,
+    /// How many frames of the unit had the same time before it.
+    pub repeat: u32,
+    /// The list's own values and fields.
+    pub unit: Arc<Unit>,
+    /// Bytes that it holds.
+    pub credit: Vec<Credit>,
+}
+
+/// What a unit came to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Done {
+    /// Frames.
+    pub frames: Frames,
+    /// How many [`Work`] items were handed on.
+    pub items: u64,
+    /// Bytes of the input, where this unit is its first.
+    pub bytes: u64,
+    /// What was wrong although something came out.
+    pub warning: Option<String>,
+}
+
+/// How a unit ended early.
+pub(super) enum Halt {
+    /// The run is stopping: nothing that follows counts.
+    Stopping,
+    /// The unit is bad.
+    Bad(Error),
+}
+
+impl From<Error> for Halt {
+    fn from(e: Error) -> Halt {
+        Halt::Bad(e)
+    }
+}
+
+/// Where a unit's frames go.
+pub(super) struct Exit<'a> {
+    pub shared: &'a Shared<'a>,
+    pub key: UnitKey,
+    pub unit: Arc<Unit>,
+    pub attempt: u32,
+    pub items: u64,
+    /// Sees signs of life.
+    pub pulse: &'a dyn Fn(),
+    /// Hands an item on; false when stopping.
+    pub send: &'a dyn Fn(Work) -> bool,
+}
+
+impl Exit<'_> {
+    fn credit(&self, bytes: u64) -> Result<Credit, Halt> {
+        credit(self.shared, &self.shared.budget, bytes, self.pulse)
+    }
+
+    fn give(
+        &mut self,
+        frames: Vec<Frame>,
+        source: &Arc<Record>,
+        moment: Moment,
+        credit: Vec<Credit>,
+    ) -> Result<(), Halt> {
+        let work = Work {
+            key: self.key,
+            attempt: self.attempt,
+            seq: self.items,
+            frames,
+            source: source.clone(),
+            time_us: moment.us,
+            time_s: moment.s,
+            repeat: moment.repeat,
+            unit: self.unit.clone(),
+            credit,
+        };
+        self.items += 1;
+        (self.pulse)();
+        if (self.send)(work) { Ok(()) } else { Err(Halt::Stopping) }
+    }
+}
+
+fn credit(shared: &Shared, budget: &Budget, bytes: u64, pulse: &dyn Fn()) -> Result<Credit, Halt> {
+    if bytes > budget.limit() {
+        tracing::warn!(bytes, budget = budget.limit(), "an item larger than its part of --memory runs alone");
+    }
+    let waiting = || {
+        pulse();
+        !stopping(shared)
+    };
+    shared.decode.blocked(|| budget.take(bytes, waiting)).ok_or(Halt::Stopping)
+}
+
+/// When a frame is shown.
+#[derive(Clone, Copy)]
+struct Moment {
+    us: i64,
+    s: f64,
+    repeat: u32,
+}
+
+/// Decodes one unit.
+pub(super) fn unit(exit: &mut Exit, threads: usize) -> Result<Done, Halt> {
+    test_hooks(&exit.unit.uri);
+    let unit = exit.unit.clone();
+    let source = crate::input::open(&unit.path)?;
+    unchanged(&unit, &*source)?;
+    if source.is_empty() {
+        return Err(Error::input(RejectKind::Empty, format!("{}: the file has no bytes", unit.uri)).into());
+    }
+    let head = source.head(SNIFF_BYTES).map_err(|e| unreadable(&unit, &e))?;
+    let mut done = match sniff(&head) {
+        MediaKind::Photo(_) => photo(exit, &*source)?,
+        MediaKind::Other => video(exit, source.clone(), threads)?,
+    };
+    done.items = exit.items;
+    if unit.from.is_none() {
+        done.bytes = source.len();
+        if let Some(folder) = &exit.shared.job.file.output.keep_raw {
+            keep(&unit, &*source, Path::new(folder))?;
+        }
+    }
+    Ok(done)
+}
+
+fn unreadable(unit: &Unit, error: &std::io::Error) -> Error {
+    Error::input(RejectKind::Io, format!("{}: reading failed: {error}; see to the disk or mount and retry", unit.uri))
+}
+
+/// Refuses a file that is not the one that was planned.
+fn unchanged(unit: &Unit, source: &dyn ByteSource) -> Result<()> {
+    let (Some(planned), now) = (unit.bytes, source.len()) else { return Ok(()) };
+    if planned == now {
+        // Copies of the same data have other times, so a time alone refuses nothing.
+        let there = crate::input::local_path(&unit.path).ok().and_then(|p| std::fs::metadata(p).ok());
+        let version = there.map(|m| crate::input::file_version(&m));
+        if version.is_some() && unit.version.is_some() && version != unit.version {
+            tracing::info!(uri = unit.uri, "modified since it was planned, with the same size");
+        }
+        return Ok(());
+    }
+    let text = format!(
+        "{}: the file changed after it was planned (it had {planned} bytes, now {now}); restore it, or plan it again with \
+         retry",
+        unit.uri
+    );
+    Err(Error::input(RejectKind::Changed, text))
+}
+
+/// Keeps the source file under its identity.
+fn keep(unit: &Unit, source: &dyn ByteSource, folder: &Path) -> Result<()> {
+    use std::io::Write;
+    let name = Path::new(crate::input::without_query(&unit.uri));
+    let ending = name.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
+    let to = folder.join(format!("{}{ending}", unit.asset()));
+    if std::fs::metadata(&to).is_ok_and(|m| m.len() == source.len()) {
+        return Ok(());
+    }
+    store::create_folders(folder)?;
+    let temporary = folder.join(format!(".{}.{}.tmp", unit.asset(), std::process::id()));
+    let mut file = std::fs::File::create(&temporary).map_err(|e| store::failed("create", &temporary, &e))?;
+    let (mut at, mut buffer) = (0, vec![0; 1 << 20]);
+    loop {
+        match source.read_at(at, &mut buffer).map_err(|e| unreadable(unit, &e))? {
+            0 => break,
+            n => file
+                .write_all(&buffer[..n])
+                .map_err(|e| store::failed("write", &temporary, &e))
+                .map(|()| at += n as u64)?,
+        }
+    }
+    file.sync_all().map_err(|e| store::failed("sync", &temporary, &e))?;
+    store::rename(&temporary, &to)
+}
+
+/// Crashes and hangs on demand, for tests of the supervisor.
+fn test_hooks(uri: &str) {
+    let named = |name: &str| std::env::var(name).is_ok_and(|part| !part.is_empty() && uri.contains(&part));
+    if named("FRAMEMILL_TEST_CRASH") {
+        std::process::abort();
+    }
+    while named("FRAMEMILL_TEST_HANG") {
+        std::hint::black_box(());
+    }
+    while named("FRAMEMILL_TEST_SLEEP") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// The fields of a record that are the same for all frames of a source.
+fn about(unit: &Unit, media: Media, bytes: u64) -> Record {
+    Record {
+        uri: crate::input::without_query(&unit.uri).to_string(),
+        asset: unit.asset(),
+        media,
+        bytes: Some(bytes),
+        columns: unit.cells.clone(),
+        ..Record::default()
+    }
+}
+
+fn photo(exit: &mut Exit, source: &dyn ByteSource) -> Result<Done, Halt> {
+    let unit = exit.unit.clone();
+    let data = source.read_all().map_err(|e| unreadable(&unit, &e))?;
+    let credit = exit.credit(image::decoded_bytes(&data))?;
+    let photo = image::decode(&data, &unit.uri, &exit.shared.job.photo)?;
+    let digest = Sha256::digest(&data);
+    drop(data);
+    let record = Record {
+        source_sha256: Some(digest.iter().map(|b| format!("{b:02x}")).collect()),
+        captured_at: photo.captured_at,
+        codec: photo.codec.into(),
+        pixel_format: photo.pixel_format,
+        icc: photo.icc,
+        ..about(&unit, Media::Image, source.len())
+    };
+    if let Some(warning) = &photo.warning {
+        tracing::warn!(uri = unit.uri, "{warning}");
+    }
+    let frames =
+        Frames { packets: 1, decoded: 1, sampled: 1, corrupt: u64::from(photo.warning.is_some()), ..Frames::default() };
+    let mut pictures = vec![photo.frame];
+    if let Some(clip) = exit.shared.job.sampling.clip {
+        // A still lasts as long as it is looked at.
+        pictures = vec![pictures[0].clone(); clip.frames as usize];
+    }
+    exit.give(pictures, &Arc::new(record), Moment { us: 0, s: 0.0, repeat: 0 }, vec![credit])?;
+    Ok(Done { frames, warning: photo.warning, ..Done::default() })
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn video(exit: &mut Exit, _: Arc<dyn ByteSource>, _: usize) -> Result<Done, Halt> {
+    let text = format!("{}: built without ffmpeg, so only photos can be read", exit.unit.uri);
+    Err(Error::input(RejectKind::Unsupported, text).into())
+}
+
+#[cfg(feature = "ffmpeg")]
+fn video(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usize) -> Result<Done, Halt> {
+    video::decode(exit, source, threads)
+}
+
+#[cfg(feature = "ffmpeg")]
+mod video {
+    use super::*;
+    use crate::decode::video::{FrameMeta, VideoOptions, VideoReader};
+    use crate::frame::PixelFormat;
+    use crate::geometry::Orientation;
+    use crate::job::Orient;
+    use crate::sample::{ClipFrame, Clips, Decision, Rational, Rule, Sampling, Selector};
+
+    /// How one pass ended.
+    enum Pass {
+        Whole(Box<Done>),
+        /// Something was wrong: only a second, careful pass counts.
+        Damaged,
+    }
+
+    pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usize) -> Result<Done, Halt> {
+        match pass(exit, source.clone(), threads, false) {
+            Ok(Pass::Whole(done)) => return Ok(*done),
+            Ok(Pass::Damaged) => {}
+            Err(Halt::Bad(e)) if e.reject != Some(RejectKind::Io) && exit.items > 0 => {}
+            Err(halt) => return Err(halt),
+        }
+        tracing::info!(uri = exit.unit.uri, "damaged: decoding again with one thread");
+        exit.attempt += 1;
+        exit.items = 0;
+        match pass(exit, source, 1, true)? {
+            Pass::Whole(done) => Ok(*done),
+            Pass::Damaged => Err(Error::bug("a second pass gave up for damage").into()),
+        }
+    }
+
+    fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usize, careful: bool) -> Result<Pass, Halt> {
+        let job = exit.shared.job;
+        let sampling = part(&job.sampling, &exit.unit);
+        let options = VideoOptions {
+            stream: job.file.sample.stream,
+            threads,
+            max_pixels: job.file.max_pixels,
+            keyframes_only: sampling.rule == Rule::Keyframes,
+            concealment_fixed: careful,
+        };
+        let bytes = source.len();
+        let uri = exit.unit.uri.clone();
+        let reader = VideoReader::open(source, &uri, &options)?;
+        // Its reference pictures and those that its threads work on, at most what a codec allows.
+        let info = reader.info();
+        let picture = u64::from(info.width) * u64::from(info.height) * 3 / 2;
+        let _references = credit(exit.shared, &exit.shared.references, picture * (6 + threads as u64), exit.pulse)?;
+        let mut walk = Walk::new(exit, reader, sampling, bytes, careful)?;
+        match walk.run() {
+            Ok(pass) => Ok(pass),
+            Err(Halt::Bad(e)) if careful && walk.exit.items > 0 && e.reject != Some(RejectKind::Io) => {
+                // What decoded is kept; what is lost is said.
+                tracing::warn!(uri, "{e}; what was decoded before is kept");
+                walk.frames.failed += 1;
+                Ok(Pass::Whole(Box::new(walk.done(Some(e.message)))))
+            }
+            Err(halt) => Err(halt),
+        }
+    }
+
+    /// The sampling with the part that a list row selects.
+    fn part(sampling: &Sampling, unit: &Unit) -> Sampling {
+        Sampling { start: unit.start.or(sampling.start), end: unit.end.or(sampling.end), ..sampling.clone() }
+    }
+
+    /// A frame that may become part of a sample.
+    struct Held {
+        frame: Frame,
+        moment: Moment,
+        credit: Option<Credit>,
+    }
+
+    struct OpenClip {
+        frames: Vec<Frame>,
+        moment: Moment,
+        credit: Vec<Credit>,
+    }
+
+    struct Walk<'a, 'b> {
+        exit: &'a mut Exit<'b>,
+        reader: VideoReader,
+        selector: Option<Selector>,
+        sampling: Sampling,
+        clips: Option<Clips>,
+        open: HashMap<u64, OpenClip>,
+        held: Option<Held>,
+        record: Arc<Record>,
+        t0: i64,
+        last_pts: Option<i64>,
+        /// The second pass over a damaged video: everything is decoded from the file's start, so that a unit gives what
+        /// the whole video would have given.
+        careful: bool,
+        /// How often a time occurred, to tell keys apart; only times that may come again are kept.
+        times: HashMap<i64, u32>,
+        latest: Option<i64>,
+        frames: Frames,
+    }
+
+    impl<'a, 'b> Walk<'a, 'b> {
+        fn new(
+            exit: &'a mut Exit<'b>,
+            reader: VideoReader,
+            sampling: Sampling,
+            bytes: u64,
+            careful: bool,
+        ) -> Result<Self, Halt> {
+            let info = reader.info();
+            let record = Record {
+                captured_at: info.captured_at.clone(),
+                codec: info.codec.clone(),
+                pixel_format: info.pixel_format.clone(),
+                time_base: format!("{}/{}", info.time_base.0, info.time_base.1),
+                ..about(&exit.unit, Media::Video, bytes)
+            };
+            Ok(Walk {
+                clips: sampling.clip.map(Clips::new),
+                exit,
+                reader,
+                selector: None,
+                sampling,
+                open: HashMap::new(),
+                held: None,
+                record: Arc::new(record),
+                t0: 0,
+                last_pts: None,
+                careful,
+                times: HashMap::new(),
+                latest: None,
+                frames: Frames::default(),
+            })
+        }
+
+        fn run(&mut self) -> Result<Pass, Halt> {
+            let mut meta = self.begin()?;
+            while let Some(m) = meta {
+                if stopping(self.exit.shared) {
+                    return Err(Halt::Stopping);
+                }
+                if self.reader.damaged() && !self.careful {
+                    return Ok(Pass::Damaged);
+                }
+                (self.exit.pulse)();
+                if self.frame(m)? {
+                    break;
+                }
+                self.skip()?;
+                meta = self.reader.advance()?;
+            }
+            if self.reader.damaged() && !self.careful {
+                return Ok(Pass::Damaged);
+            }
+            self.end()?;
+            let counters = self.reader.counters();
+            if counters.decoded == 0 {
+                let why = self.reader.first_error().unwrap_or_else(|| "it holds no picture".into());
+                let text = format!("{}: no frame could be decoded: {why}", self.exit.unit.uri);
+                return Err(Error::input(RejectKind::Corrupt, text).into());
+            }
+            let warning = if self.careful { self.reader.first_error() } else { None };
+            if let Some(warning) = &warning {
+                tracing::warn!(uri = self.exit.unit.uri, "damaged: {warning}");
+            }
+            if self.careful {
+                self.frames.redecoded += self.frames.decoded;
+            }
+            Ok(Pass::Whole(Box::new(self.done(warning))))
+        }
+
+        fn done(&mut self, warning: Option<String>) -> Done {
+            let counters = self.reader.counters();
+            let mut frames = self.frames;
+            frames.packets = counters.packets;
+            frames.redecoded += counters.discarded;
+            frames.corrupt = counters.corrupt;
+            frames.guessed_pts = counters.guessed_pts;
+            frames.skipped_by_rule = frames.decoded.saturating_sub(frames.sampled + frames.failed);
+            Done { frames, warning, ..Done::default() }
+        }
+
+        /// Goes to the first frame that the selector has to see.
+        fn begin(&mut self) -> Result<Option<FrameMeta>, Halt> {
+            let (time_base, start) = (self.reader.info().time_base, self.reader.info().start_pts);
+            let (from, to) = (self.exit.unit.from, self.exit.unit.to);
+            let selector = |t0: i64, reader: &VideoReader, sampling: &Sampling| {
+                let duration =
+                    reader.info().duration_s.and_then(|d| Rational::new((d * 1e6).round() as i64, 1_000_000));
+                Selector::new(sampling, time_base, t0, duration, (from, to)).map_err(|e| e.context(&self.exit.unit.uri))
+            };
+            let Some(t0) = start else {
+                // The first frame's time is the start where the container does not say.
+                let first = self.reader.advance()?;
+                self.t0 = first.and_then(|m| m.pts).unwrap_or(0);
+                self.selector = Some(selector(self.t0, &self.reader, &self.sampling)?);
+                return Ok(first);
+            };
+            self.t0 = t0;
+            let selector = selector(t0, &self.reader, &self.sampling)?;
+            let wanted = selector.next_wanted().and_then(|t| self.ticks(t)).into_iter().chain(from).max();
+            self.selector = Some(selector);
+            let Some(wanted) = wanted.filter(|w| *w > t0 && !self.careful) else { return Ok(self.reader.advance()?) };
+            // One frame before the wanted time has to be seen; how far back it lies is not known.
+            let second = (i64::from(time_base.1) / i64::from(time_base.0.max(1))).max(1);
+            let mut back = second;
+            loop {
+                let target = wanted.saturating_sub(back);
+                if target <= t0 || !self.indexed()? {
+                    return Ok(self.reader.advance()?);
+                }
+                self.reader.seek_before(target)?;
+                match self.reader.advance()? {
+                    Some(m) if m.pts.is_some_and(|p| p < wanted) => return Ok(Some(m)),
+                    _ if self.reader.damaged() => return Ok(None),
+                    _ => back = back.saturating_mul(4),
+                }
+            }
+        }
+
+        fn indexed(&mut self) -> Result<bool, Halt> {
+            Ok(self.reader.scan()?.indexed)
+        }
+
+        /// Ticks of a time since the stream's start, rounded down.
+        fn ticks(&self, time: Rational) -> Option<i64> {
+            let (num, den) = self.reader.info().time_base;
+            let ticks = i128::from(time.num()) * i128::from(den);
+            let ticks = ticks.div_euclid(i128::from(time.den()) * i128::from(num));
+            i64::try_from(i128::from(self.t0) + ticks).ok()
+        }
+
+        /// Jumps over what no rule asks for, where that is sound.
+        fn skip(&mut self) -> Result<(), Halt> {
+            if self.careful || self.clips.as_ref().is_some_and(|c| !c.is_idle()) {
+                return Ok(());
+            }
+            let wanted = self.selector.as_ref().and_then(Selector::next_wanted).and_then(|t| self.ticks(t));
+            if let Some(wanted) = wanted {
+                self.reader.wanted_seek(wanted)?;
+            }
+            Ok(())
+        }
+
+        /// Judges the reader's current frame; true when no later one can be wanted.
+        fn frame(&mut self, meta: FrameMeta) -> Result<bool, Halt> {
+            // A frame without any time follows the one before it.
+            let pts = meta.pts.unwrap_or_else(|| self.last_pts.map_or(self.t0, |p| p + 1));
+            self.last_pts = Some(pts);
+            let own = self.exit.unit.from.is_none_or(|f| pts >= f) && self.exit.unit.to.is_none_or(|t| pts < t);
+            self.frames.decoded += u64::from(own);
+            self.frames.redecoded += u64::from(!own);
+            let Some(selector) = self.selector.as_mut() else { return Ok(true) };
+            let decision = selector.push(pts, meta.keyframe);
+            let done = selector.done();
+            if decision.take_previous {
+                self.take_held()?;
+            }
+            let needed = decision.take_this || decision.hold_this;
+            let clipping = self.clips.as_ref().is_some_and(|c| !c.is_idle());
+            if needed || clipping || self.clips.is_some() {
+                self.place(meta, pts, decision, needed || clipping)?;
+            }
+            if !decision.hold_this {
+                self.held = None;
+            }
+            Ok(done && self.held.is_none() && self.clips.as_ref().is_none_or(Clips::is_idle))
+        }
+
+        /// The held frame is wanted after all.
+        fn take_held(&mut self) -> Result<(), Halt> {
+            if self.clips.is_some() {
+                // `place` begins its clip.
+                return Ok(());
+            }
+            let Some(held) = self.held.take() else {
+                return Err(Error::bug("a frame was chosen that was not kept").into());
+            };
+            self.frames.sampled += 1;
+            let moment = self.unique(held.moment);
+            let credit = match held.credit {
+                Some(credit) => credit,
+                None => self.exit.credit(weight(&held.frame))?,
+            };
+            self.exit.give(vec![held.frame], &self.record.clone(), moment, vec![credit])
+        }
+
+        fn place(&mut self, meta: FrameMeta, pts: i64, decision: Decision, convert: bool) -> Result<(), Halt> {
+            let moment = self.moment(pts)?;
+            let places = self.clips.as_mut().map(|c| c.push(decision));
+            let Some(places) = places else {
+                if decision.take_this {
+                    let frame = self.picture(meta, pts)?;
+                    self.frames.sampled += 1;
+                    let credit = self.exit.credit(weight(&frame))?;
+                    let moment = self.unique(moment);
+                    return self.exit.give(vec![frame], &self.record.clone(), moment, vec![credit]);
+                }
+                self.held = Some(Held { frame: self.picture(meta, pts)?, moment, credit: None });
+                return Ok(());
+            };
+            let frame = if convert { Some(self.picture(meta, pts)?) } else { None };
+            for place in places {
+                let (frame, moment) = if place.previous {
+                    let held = self.held.as_ref().ok_or_else(|| Error::bug("a clip's first frame was not kept"))?;
+                    (held.frame.clone(), held.moment)
+                } else {
+                    let frame = frame.clone().ok_or_else(|| Error::bug("a clip's frame was not converted"))?;
+                    (frame, moment)
+                };
+                self.put(place, frame, moment)?;
+            }
+            if decision.hold_this {
+                self.held = frame.map(|frame| Held { frame, moment, credit: None });
+            }
+            Ok(())
+        }
+
+        /// Puts a frame into its clip, and hands the clip on when it is whole.
+        fn put(&mut self, place: ClipFrame, frame: Frame, moment: Moment) -> Result<(), Halt> {
+            if place.position == 0 {
+                // Clips overlap, and whoever holds credit must not wait for more.
+                let want = self.sampling.clip.map_or(1, |c| u64::from(c.frames));
+                let bytes = weight(&frame) * want;
+                let credit = if self.open.is_empty() {
+                    self.exit.credit(bytes)?
+                } else {
+                    self.exit.shared.budget.overdraw(bytes)
+                };
+                self.frames.sampled += 1;
+                let moment = self.unique(moment);
+                self.open.insert(place.clip, OpenClip { frames: Vec::new(), moment, credit: vec![credit] });
+            }
+            let whole = {
+                let clip =
+                    self.open.get_mut(&place.clip).ok_or_else(|| Error::bug("a frame of a clip that is not open"))?;
+                clip.frames.push(frame);
+                clip.frames.len() as u32 == self.sampling.clip.map_or(1, |c| c.frames)
+            };
+            if whole && let Some(clip) = self.open.remove(&place.clip) {
+                self.exit.give(clip.frames, &self.record.clone(), clip.moment, clip.credit)?;
+            }
+            Ok(())
+        }
+
+        fn end(&mut self) -> Result<(), Halt> {
+            let take = self.selector.as_mut().is_some_and(Selector::finish);
+            if let Some(clips) = self.clips.as_mut() {
+                if let Some(place) = clips.finish(take)
+                    && let Some(held) = self.held.take()
+                {
+                    self.put(place, held.frame, held.moment)?;
+                }
+                // Clips that the stream's end leaves incomplete are no samples.
+                let cut = self.open.len() as u64;
+                self.frames.sampled -= cut;
+                self.open.clear();
+            } else if take {
+                self.take_held()?;
+            }
+            Ok(())
+        }
+
+        /// The reader's current frame in host memory.
+        fn picture(&mut self, meta: FrameMeta, pts: i64) -> Result<Frame, Halt> {
+            let mut frame = self.reader.frame()?;
+            frame.pts = pts;
+            frame.keyframe = meta.keyframe;
+            if self.exit.shared.job.file.orient == Orient::Ignore {
+                frame.orientation = Orientation::UPRIGHT;
+            }
+            Ok(frame)
+        }
+
+        fn moment(&self, pts: i64) -> Result<Moment, Halt> {
+            let time_base = self.reader.info().time_base;
+            let us = stream_micros(pts, self.t0, time_base).ok_or_else(|| {
+                let text =
+                    format!("{}: the time {pts} x {}/{} cannot be told", self.exit.unit.uri, time_base.0, time_base.1);
+                Error::input(RejectKind::Corrupt, text)
+            })?;
+            let s = (pts as f64 - self.t0 as f64) * f64::from(time_base.0) / f64::from(time_base.1);
+            Ok(Moment { us, s, repeat: 0 })
+        }
+
+        /// Numbers a time that occurs again.
+        fn unique(&mut self, mut moment: Moment) -> Moment {
+            if self.latest.is_none_or(|l| moment.us > l) && self.times.len() > 4096 {
+                // Far behind the latest time nothing comes again in any stream that was seen.
+                let latest = self.latest.unwrap_or(moment.us);
+                self.times.retain(|t, _| *t > latest - 600_000_000);
+            }
+            self.latest = self.latest.max(Some(moment.us));
+            let seen = self.times.entry(moment.us).or_insert(0);
+            moment.repeat = *seen;
+            *seen += 1;
+            moment
+        }
+    }
+
+    /// Bytes that a frame and what is made of it hold.
+    fn weight(frame: &Frame) -> u64 {
+        let pixels = u64::from(frame.width) * u64::from(frame.height);
+        frame.bytes() as u64 + if matches!(frame.format, PixelFormat::Rgb8) { pixels } else { pixels / 2 }
+    }
+}

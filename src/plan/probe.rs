@@ -1,0 +1,106 @@
+//! Cutting: long videos become units, where that is sound.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::Unit;
+use crate::error::Result;
+use crate::input::{self, Inputs};
+use crate::job::Job;
+use crate::sample::Rule;
+
+/// Bytes a second below which a video is hardly ever encoded; a file too small to be longer than a unit at this rate is
+/// not opened.
+const LOWEST_RATE: f64 = 6_000.0;
+
+/// A time range of a long video.
+pub(super) struct Part {
+    /// First presentation time; open where `None`.
+    pub from: Option<i64>,
+    /// Presentation time behind it; open where `None`.
+    pub to: Option<i64>,
+    /// Its length, roughly.
+    pub seconds: f64,
+}
+
+/// The parts of all inputs that were looked into. Only files that may be long videos are opened, several at a time;
+/// `tick` hears how many of how many.
+pub(super) fn cuts(
+    job: &Job,
+    inputs: &Inputs,
+    known: &HashSet<u64>,
+    tick: &dyn Fn(u64, u64),
+) -> Result<BTreeMap<usize, Vec<Part>>> {
+    let least = (job.file.unit.as_f64() * LOWEST_RATE) as u64;
+    let may_be_long = |i: &usize| {
+        let item = inputs.item(*i);
+        !known.contains(&item.identity)
+            && !input::named_like_photo(&item.uri)
+            && item.bytes.is_none_or(|bytes| bytes > least)
+    };
+    let long: Vec<usize> = (0..inputs.len()).filter(may_be_long).collect();
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..job.threads.min(long.len()) {
+            scope.spawn(|| {
+                while let Some(&i) = long.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let parts = cut(job, &Unit::new(i as u64, inputs.item(i)), least);
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push((i, parts));
+                }
+            });
+        }
+        while !long.is_empty() {
+            let done = found.lock().unwrap_or_else(PoisonError::into_inner).len();
+            tick(done as u64, long.len() as u64);
+            if done == long.len() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    });
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(found.into_iter().filter_map(|(i, parts)| Some((i, parts?))).collect())
+}
+
+/// The parts of a long video; `None` where the input stays whole: a short one, one that cannot be cut soundly, or one
+/// that cannot be opened (the run finds out why).
+#[cfg(feature = "ffmpeg")]
+fn cut(job: &Job, unit: &Unit, least: u64) -> Option<Vec<Part>> {
+    use crate::decode::image::{MediaKind, SNIFF_BYTES, sniff};
+    use crate::decode::video::{VideoOptions, VideoReader};
+
+    let source = input::open(&unit.path).ok()?;
+    let head = source.head(SNIFF_BYTES).ok()?;
+    if source.len() <= least || sniff(&head) != MediaKind::Other || job.sampling.rule == Rule::Keyframes {
+        return None;
+    }
+    let options =
+        VideoOptions { stream: job.file.sample.stream, max_pixels: job.file.max_pixels, ..Default::default() };
+    let mut reader = VideoReader::open(source, &unit.uri, &options).ok()?;
+    let info = reader.info();
+    let (start, seconds, (num, den)) = (info.start_pts?, info.duration_s?, info.time_base);
+    let length = job.file.unit.as_f64();
+    if seconds <= length || !reader.scan().ok()?.indexed {
+        return Some(vec![Part { from: None, to: None, seconds }]);
+    }
+    // Edges in ticks from the stream's start, exactly the same on every machine.
+    let edge = |k: u64| -> Option<i64> {
+        let ticks = i128::from(k) * i128::from(job.file.unit.num()) * i128::from(den)
+            / (i128::from(job.file.unit.den()) * i128::from(num));
+        i64::try_from(i128::from(start) + ticks).ok()
+    };
+    let count = (seconds / length).ceil() as u64;
+    let mut parts = Vec::new();
+    for k in 0..count {
+        let from = if k == 0 { None } else { Some(edge(k)?) };
+        let to = if k + 1 == count { None } else { Some(edge(k + 1)?) };
+        parts.push(Part { from, to, seconds: length });
+    }
+    Some(parts)
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn cut(_: &Job, _: &Unit, _: u64) -> Option<Vec<Part>> {
+    None
+}

@@ -1,0 +1,379 @@
+//! The supervisor: runs one engine process, and another when that dies or stands still, so that no input can stop a job.
+//!
+//! Promises: an engine that a signal kills, or that makes no progress, costs only what was in flight. Units that were in
+//! a decoder when it died are tried alone; one that ends its engine twice is condemned and becomes a dead letter. An
+//! engine whose supervisor is gone stops at once, since their connection breaks.
+//!
+//! Progress is judged in the engine's CPU time: a machine that was suspended, or a starved one, is no stall. A unit that
+//! uses no CPU time at all is given four times as long by the clock, counted only while the supervisor itself
+//! runs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, RejectKind, Result};
+use crate::job::{Job, JobFile};
+use crate::pipeline::{self, Observer, Outcome, Progress, Snapshot, Stop, Suspects, Target, UnitKey};
+use crate::plan::Plan;
+
+/// Clock time over CPU time that a unit without CPU time is given.
+const PATIENCE: u32 = 4;
+/// How often the supervisor looks.
+const TICK: Duration = Duration::from_millis(100);
+/// How long an engine that was told to abort may take.
+const ABORT: Duration = Duration::from_secs(5);
+/// Engines that may die with no unit in flight before that is called a bug.
+const CAUSELESS: u32 = 3;
+
+/// What an engine is told first.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    job: Value,
+    out: PathBuf,
+    suspects: Suspects,
+}
+
+/// What an engine says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Event {
+    Began(UnitKey),
+    Ended(UnitKey),
+    Look(Snapshot),
+    End(std::result::Result<Finished, Error>),
+}
+
+/// How an engine ended.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Finished {
+    /// What the pipeline says.
+    pub outcome: Outcome,
+    /// It was told to stop.
+    pub interrupted: bool,
+    /// Its largest resident size in bytes.
+    pub peak_memory: u64,
+}
+
+/// What the caller of [`run`] hears.
+pub enum News<'a> {
+    /// How far it is.
+    Progress(&'a Snapshot),
+    /// An engine died and another takes over.
+    Restart(&'a str),
+}
+
+/// Runs `job`, whose plan lies in `out`, in engine processes. `engine` starts one (this program with its hidden command);
+/// `signals` counts the requests to stop.
+///
+/// # Errors
+/// The engine's first error; a bug where engines die for no reason.
+pub fn run(
+    job: &Job,
+    out: &std::path::Path,
+    engine: &dyn Fn() -> Command,
+    signals: &AtomicUsize,
+    news: &mut dyn FnMut(News),
+) -> Result<Finished> {
+    let mut suspects = Suspects::default();
+    let mut strikes: HashMap<UnitKey, u32> = HashMap::new();
+    let (mut causeless, mut peak) = (0, 0);
+    loop {
+        let order = Order {
+            job: serde_json::to_value(&job.file).map_err(|e| Error::bug(format!("the job: {e}")))?,
+            out: out.to_path_buf(),
+            suspects: suspects.clone(),
+        };
+        let mut watch = Watch::start(job, engine(), &order)?;
+        match watch.follow(signals, news)? {
+            Verdict::End(end) => {
+                return (*end).map(|mut f| {
+                    f.peak_memory = f.peak_memory.max(peak);
+                    f
+                });
+            }
+            Verdict::Stopped => {
+                return Ok(Finished { interrupted: true, peak_memory: peak.max(watch.peak), ..Finished::default() });
+            }
+            Verdict::Died { how, culprits, kind } => {
+                peak = peak.max(watch.peak);
+                news(News::Restart(&format!("the engine process {how}; another takes over")));
+                if culprits.is_empty() {
+                    causeless += 1;
+                    if causeless == CAUSELESS {
+                        return Err(Error::bug(format!(
+                            "the engine process {how}, {CAUSELESS} times with no input in a decoder; please report this"
+                        )));
+                    }
+                }
+                if let [one] = culprits[..] {
+                    // A crash while others worked may be another's; a stall is always the unit's own.
+                    let own = kind == RejectKind::Stall || suspects.alone.contains(&one);
+                    let count = strikes.entry(one).or_insert(0);
+                    *count += 1;
+                    if own && *count >= 2 {
+                        suspects.condemned.push((one, kind));
+                    }
+                }
+                suspects.alone.extend(culprits);
+            }
+        }
+    }
+}
+
+enum Verdict {
+    End(Box<Result<Finished>>),
+    Stopped,
+    Died { how: String, culprits: Vec<UnitKey>, kind: RejectKind },
+}
+
+/// One engine process.
+struct Watch {
+    child: Child,
+    link: UnixStream,
+    events: mpsc::Receiver<Event>,
+    stall: Duration,
+    grace: Duration,
+    flying: BTreeSet<UnitKey>,
+    /// When each unit last showed life: its number, CPU time then, ticks since.
+    lives: BTreeMap<UnitKey, (u64, Duration, u32)>,
+    peak: u64,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // No engine outlives its watch; both fail only where it has gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Watch {
+    fn start(job: &Job, mut command: Command, order: &Order) -> Result<Watch> {
+        let failed = |e: std::io::Error| Error::bug(format!("could not start the engine process: {e}"));
+        let (link, theirs) = UnixStream::pair().map_err(failed)?;
+        // Ctrl-C on a terminal reaches only the supervisor, which tells the engine.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.stdin(Stdio::from(OwnedFd::from(theirs)));
+        let child = command.spawn().map_err(failed)?;
+        drop(command);
+        let (send, events) = mpsc::channel();
+        let reader = BufReader::new(link.try_clone().map_err(failed)?);
+        std::thread::spawn(move || {
+            for line in reader.lines() {
+                let Ok(line) = line else { break };
+                match serde_json::from_str(&line) {
+                    Ok(event) => {
+                        if send.send(event).is_err() {
+                            break;
+                        }
+                    }
+                    Err(e) => tracing::debug!("the engine said {line}: {e}"),
+                }
+            }
+        });
+        let duration = |r: crate::sample::Rational| Duration::from_secs_f64(r.as_f64().clamp(0.0, 1e9));
+        let mut watch = Watch {
+            child,
+            link,
+            events,
+            stall: duration(job.file.stall_timeout),
+            grace: duration(job.file.grace),
+            flying: BTreeSet::new(),
+            lives: BTreeMap::new(),
+            peak: 0,
+        };
+        let text = serde_json::to_string(order).map_err(|e| Error::bug(format!("the order: {e}")))?;
+        watch.tell(&text);
+        Ok(watch)
+    }
+
+    /// An engine that does not listen any more is found dead soon.
+    fn tell(&mut self, text: &str) {
+        if let Err(e) = writeln!(self.link, "{text}") {
+            tracing::debug!("the engine does not listen: {e}");
+        }
+    }
+
+    fn follow(&mut self, signals: &AtomicUsize, news: &mut dyn FnMut(News)) -> Result<Verdict> {
+        let (mut drained, mut aborted) = (None, None);
+        let mut end = None;
+        loop {
+            match self.events.recv_timeout(TICK) {
+                Ok(Event::Began(key)) => {
+                    self.flying.insert(key);
+                }
+                Ok(Event::Ended(key)) => {
+                    self.flying.remove(&key);
+                    self.lives.remove(&key);
+                }
+                Ok(Event::Look(snapshot)) => {
+                    news(News::Progress(&snapshot));
+                    self.see(&snapshot);
+                }
+                Ok(Event::End(result)) => end = Some(result),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait().map_err(|e| Error::bug(format!("the engine process: {e}")))?;
+                    if let Some(end) = end {
+                        return Ok(Verdict::End(Box::new(end)));
+                    }
+                    if drained.is_some() {
+                        return Ok(Verdict::Stopped);
+                    }
+                    let how = match status.signal() {
+                        Some(signal) => format!("was killed by signal {signal}"),
+                        None => format!("ended with {status}"),
+                    };
+                    let culprits = self.flying.iter().copied().collect();
+                    return Ok(Verdict::Died { how, culprits, kind: RejectKind::Crash });
+                }
+            }
+            let asked = signals.load(Ordering::Relaxed);
+            if asked > 0 && drained.is_none() {
+                drained = Some(Instant::now());
+                self.tell("drain");
+            }
+            let late = drained.is_some_and(|since: Instant| since.elapsed() > self.grace);
+            if (asked > 1 || late) && aborted.is_none() {
+                aborted = Some(Instant::now());
+                self.tell("abort");
+            }
+            if aborted.is_some_and(|since: Instant| since.elapsed() > ABORT) {
+                return Ok(Verdict::Stopped);
+            }
+            if let Some(key) = self.stalled() {
+                let how = format!("made no progress for {} s of CPU time", self.stall.as_secs_f64());
+                return Ok(Verdict::Died { how, culprits: vec![key], kind: RejectKind::Stall });
+            }
+        }
+    }
+
+    /// Notes which units have shown life.
+    fn see(&mut self, snapshot: &Snapshot) {
+        let (cpu, resident) = process(self.child.id());
+        self.peak = self.peak.max(resident);
+        for (key, life) in &snapshot.flying {
+            match self.lives.get_mut(key) {
+                Some((seen, _, ticks)) if seen == life => *ticks += 1,
+                _ => {
+                    self.lives.insert(*key, (*life, cpu, 0));
+                }
+            }
+        }
+    }
+
+    /// A unit that shows no life for longer than is allowed.
+    fn stalled(&self) -> Option<UnitKey> {
+        if self.lives.is_empty() {
+            return None;
+        }
+        let (cpu, _) = process(self.child.id());
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        self.lives.iter().find_map(|(key, (_, since, ticks))| {
+            // Others may use CPU time as well: a unit has had its share at most.
+            let used = cpu.saturating_sub(*since) / threads.min(self.lives.len().max(1) as u32);
+            (used > self.stall || TICK * *ticks > self.stall * PATIENCE).then_some(*key)
+        })
+    }
+}
+
+/// CPU time that a process has used, and its resident size in bytes; zeros where that cannot be told.
+fn process(pid: u32) -> (Duration, u64) {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return Default::default() };
+    // Fields are counted behind the name, which may hold blanks: utime and stime in ticks, resident size in pages.
+    let fields: Vec<u64> = stat.rsplit(')').next().unwrap_or("").split(' ').map(|f| f.parse().unwrap_or(0)).collect();
+    let field = |i: usize| fields.get(i).copied().unwrap_or(0);
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    let cpu = Duration::from_millis((field(12) + field(13)) * 1000 / ticks);
+    (cpu, field(22) * rustix::param::page_size() as u64)
+}
+
+/// The largest resident size of this process in bytes.
+pub fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// The engine's side: what `framemill`'s hidden command does. Speaks with its supervisor over `link`; `vanished` is
+/// called when that is gone, and must end the process.
+pub fn engine(link: UnixStream, vanished: impl Fn() + Send + 'static) -> Result<()> {
+    let broken = |e: &dyn std::fmt::Display| Error::bug(format!("the engine's connection: {e}"));
+    let mut lines = BufReader::new(link.try_clone().map_err(|e| broken(&e))?).lines();
+    let first = lines.next().ok_or_else(|| Error::bug("the engine got no order"))?.map_err(|e| broken(&e))?;
+    let order: Order = serde_json::from_str(&first).map_err(|e| broken(&e))?;
+    let stop = Arc::new(Stop::default());
+    let heard = stop.clone();
+    std::thread::spawn(move || {
+        for line in lines.map_while(std::result::Result::ok) {
+            match line.as_str() {
+                "drain" => heard.drain(),
+                "abort" => heard.abort(),
+                other => tracing::debug!("the supervisor said {other}"),
+            }
+        }
+        vanished();
+    });
+    let voice = Voice(Mutex::new(link));
+    let progress = Progress::default();
+    let (over, ended) = mpsc::channel::<()>();
+    let result = std::thread::scope(|scope| {
+        let (voice, progress) = (&voice, &progress);
+        scope.spawn(move || {
+            while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                voice.say(&Event::Look(progress.look()));
+            }
+        });
+        let result = work(order, &stop, progress, voice);
+        drop(over);
+        result
+    });
+    voice.say(&Event::Look(progress.look()));
+    voice.say(&Event::End(result));
+    Ok(())
+}
+
+fn work(order: Order, stop: &Stop, progress: &Progress, voice: &Voice) -> Result<Finished> {
+    let job = Job::resolve(JobFile::from_tables(order.job)?)?;
+    let plans: Vec<Arc<Plan>> = Plan::load_all(&order.out)?.into_iter().map(Arc::new).collect();
+    let wanted = |task| job.file.tasks.has(task);
+    let target = Target::Folder(&order.out);
+    let outcome = pipeline::run(&job, &plans, &wanted, target, stop, progress, voice, &order.suspects)?;
+    Ok(Finished { outcome, interrupted: stop.draining(), peak_memory: peak_memory() })
+}
+
+/// The engine's way to its supervisor.
+struct Voice(Mutex<UnixStream>);
+
+impl Voice {
+    /// A supervisor that is gone is noticed where it is listened to.
+    fn say(&self, event: &Event) {
+        let Ok(mut text) = serde_json::to_string(event) else { return };
+        text.push('\n');
+        let mut link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(e) = link.write_all(text.as_bytes()) {
+            tracing::debug!("the supervisor does not listen: {e}");
+        }
+    }
+}
+
+impl Observer for Voice {
+    fn began(&self, key: UnitKey) {
+        self.say(&Event::Began(key));
+    }
+    fn ended(&self, key: UnitKey) {
+        self.say(&Event::Ended(key));
+    }
+}

@@ -1,0 +1,186 @@
+//! Photos through the library's API: real files against recorded ground truth, Pillow as the reference decoder, hostile
+//! files.
+
+#[path = "photos/pillow.rs"]
+mod pillow;
+
+use std::path::{Path, PathBuf};
+
+use framemill::decode::image::{MediaKind, Photo, PhotoOptions, decode, sniff};
+use framemill::error::{Error, RejectKind};
+use framemill::geometry::Orientation;
+
+/// The folder of test media; says that the test is skipped where there is none.
+fn media() -> Option<PathBuf> {
+    let folder = std::env::var_os("FRAMEMILL_TEST_MEDIA").map(PathBuf::from);
+    if folder.is_none() {
+        println!("skipped: FRAMEMILL_TEST_MEDIA names no folder with test media");
+    }
+    folder
+}
+
+fn full() -> bool {
+    std::env::var("FRAMEMILL_TEST_FULL").is_ok_and(|v| v == "1")
+}
+
+fn plain() -> PhotoOptions {
+    PhotoOptions { icc_convert: false, ..PhotoOptions::default() }
+}
+
+fn read(path: &Path, opts: &PhotoOptions) -> Result<Photo, Error> {
+    decode(&std::fs::read(path).unwrap(), &path.display().to_string(), opts)
+}
+
+fn rgb(photo: &Photo) -> &[u8] {
+    &photo.frame.planes[0].data
+}
+
+/// Largest and number of differences; None where the sizes differ.
+fn differences(a: &[u8], b: &[u8]) -> Option<(u8, usize)> {
+    (a.len() == b.len()).then(|| {
+        let each = || a.iter().zip(b).map(|(x, y)| x.abs_diff(*y));
+        (each().max().unwrap_or(0), each().filter(|d| *d > 0).count())
+    })
+}
+
+/// One line of groundtruth/images.tsv.
+struct Truth {
+    path: PathBuf,
+    name: String,
+    format: String,
+    mode: String,
+    size: Option<(u32, u32)>,
+    orientation: Option<u32>,
+    status: String,
+    mean: Option<[f64; 3]>,
+}
+
+fn ground_truth(media: &Path) -> Vec<Truth> {
+    let text = std::fs::read_to_string(media.join("groundtruth/images.tsv")).unwrap();
+    let rows = text.lines().filter(|l| !l.starts_with('#')).skip(1);
+    rows.map(|row| {
+        let columns: Vec<&str> = row.split('\t').chain(std::iter::repeat("")).take(10).collect();
+        let numbers = |text: &str, by: char| text.split(by).filter_map(|n| n.parse::<f64>().ok()).collect::<Vec<_>>();
+        let size = numbers(columns[3], 'x');
+        let mean = numbers(columns[9], ',');
+        Truth {
+            path: media.join(columns[0]),
+            name: columns[0].to_string(),
+            format: columns[1].to_string(),
+            mode: columns[2].to_string(),
+            size: (size.len() == 2).then(|| (size[0] as u32, size[1] as u32)),
+            orientation: columns[4].parse().ok(),
+            status: columns[8].to_string(),
+            mean: (mean.len() == 3).then(|| [mean[0], mean[1], mean[2]]),
+        }
+    })
+    .collect()
+}
+
+fn mean(photo: &Photo) -> [f64; 3] {
+    let mut sums = [0u64; 3];
+    for p in rgb(photo).chunks_exact(3) {
+        (0..3).for_each(|c| sums[c] += u64::from(p[c]));
+    }
+    sums.map(|s| s as f64 / (rgb(photo).len() / 3) as f64)
+}
+
+/// What the container decodes to may differ by a rounding between libheif's converters and Pillow's.
+const ROUNDING: f64 = 0.25;
+
+#[test]
+fn real_photos_have_the_recorded_size_orientation_and_mean() {
+    let Some(media) = media() else { return };
+    let (mut compared, mut worst, mut control) = (0, 0.0f64, 0);
+    for (i, t) in ground_truth(&media).iter().enumerate() {
+        let coco = t.name.contains("coco");
+        // Alpha is composed over a background here and dropped there; damage is the corrupt set's subject.
+        let comparable = t.status == "ok" && !t.name.contains("corrupt") && !t.mode.contains('A');
+        if !comparable || (coco && !full() && i % 8 != 0) || matches!(t.format.as_str(), "JPEG2000" | "P") {
+            continue;
+        }
+        let photo = match read(&t.path, &plain()) {
+            Ok(photo) => photo,
+            Err(e) if e.reject == Some(RejectKind::Unsupported) => {
+                println!("{}: {e}", t.name);
+                continue;
+            }
+            Err(e) => panic!("{}: {e}", t.name),
+        };
+        assert_eq!(t.size, Some((photo.frame.width, photo.frame.height)), "{}", t.name);
+        let turned = t.orientation.unwrap_or(1) != 1;
+        assert!(!turned || photo.frame.orientation != Orientation::default(), "{}", t.name);
+        let transparent = photo.pixel_format.contains('a') && photo.pixel_format != "gray" || t.mode == "P";
+        if let (Some(want), false) = (t.mean, transparent) {
+            let have = mean(&photo);
+            let d = (0..3).map(|c| (have[c] - want[c]).abs()).fold(0.0, f64::max);
+            // Pillow shortens 10-bit AVIF to 8 bits before it converts to RGB; one rounding is kept here.
+            let allowed = if t.name.contains("10bit") { 2.0 } else { ROUNDING };
+            assert!(d < allowed, "{}: mean {have:?}, expected {want:?}", t.name);
+            control += usize::from((have[0] - want[2]).abs() > ROUNDING);
+            worst = worst.max(d);
+            compared += 1;
+        }
+    }
+    println!("{compared} photos, greatest difference of a mean {worst:.4}");
+    assert!(compared > 50 && control > 20, "compared {compared}; swapped channels were noticed {control} times");
+}
+
+#[test]
+fn made_photos_equal_pillow() {
+    let Some(python) = pillow::python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let paths = pillow::make(&python, folder.path());
+    let (mut equal, mut control) = (0, 0);
+    pillow::ask(&python, "decode", &paths, |path, reference| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        let photo = match read(path, &plain()) {
+            Ok(photo) => photo,
+            Err(e) if e.reject == Some(RejectKind::Unsupported) => return println!("{e}"),
+            Err(e) => panic!("{e}"),
+        };
+        let reference = reference.unwrap_or_else(|| panic!("Pillow cannot read {name}"));
+        assert_eq!((photo.frame.width, photo.frame.height), (reference.width, reference.height), "{name}");
+        let (most, many) = differences(rgb(&photo), &reference.rgb).unwrap();
+        // Composing alpha rounds to nearest here; Pillow's approximation may be one off.
+        assert!(most <= 1, "{name}: {many} values differ, by up to {most}");
+        equal += usize::from(most == 0);
+        control += usize::from(differences(rgb(&photo), &vec![0; reference.rgb.len()]).unwrap().0 > 1);
+    });
+    println!("{equal} of {} files equal Pillow to the byte, the others within 1", paths.len());
+    assert!(equal * 3 > paths.len() * 2 && control * 4 > paths.len() * 3, "{equal} equal, {control} noticed");
+}
+
+#[test]
+fn profiles_are_converted_as_by_littlecms() {
+    let (Some(python), Some(media)) = (pillow::python(), media()) else { return };
+    let names = ["image/sharp/p3.png", "image/immich/orychophragmus_violaceus.jpg", "image/sharp/Landscape_2.jpg"];
+    let paths: Vec<PathBuf> = names.iter().map(|n| media.join(n)).filter(|p| p.exists()).collect();
+    let mut control = 0;
+    pillow::ask(&python, "icc", &paths, |path, reference| {
+        let photo = read(path, &PhotoOptions::default()).unwrap();
+        let reference = reference.unwrap();
+        let (most, many) = differences(rgb(&photo), &reference.rgb).unwrap();
+        println!("{}: {:?}: {many} values differ, by up to {most}", path.display(), photo.icc);
+        assert!(most <= 2, "{}", path.display());
+        control += usize::from(differences(rgb(&read(path, &plain()).unwrap()), &reference.rgb).unwrap().0 > 2);
+    });
+    assert!(paths.is_empty() || control > 0, "the unconverted pictures were taken for converted ones");
+}
+
+#[test]
+fn files_that_are_no_photo_say_why() {
+    let Some(media) = media() else { return };
+    for (name, kind) in [
+        ("derived/corrupt/empty.jpg", RejectKind::Empty),
+        ("derived/corrupt/zeros.jpg", RejectKind::NotMedia),
+        ("derived/corrupt/4.trunc50.webp", RejectKind::Corrupt),
+        ("image/sharp/65536-uint32-limit.png", RejectKind::TooLarge),
+    ] {
+        let error = read(&media.join(name), &plain()).err().unwrap_or_else(|| panic!("{name} was decoded"));
+        assert_eq!(error.reject, Some(kind), "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    let named_png = std::fs::read(media.join("derived/corrupt/jpeg_named.png")).unwrap();
+    assert_eq!(sniff(&named_png), MediaKind::Photo("jpeg"));
+}

@@ -1,0 +1,152 @@
+//! Which frames, whole and in units, as one tar, and as clips.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use crate::support::*;
+
+/// Files that may be cut, with B-frames, variable frame rates and open groups among them.
+const FILMS: [&str; 3] = ["derived", "video/torchcodec", "video/intel"];
+
+#[test]
+fn units_give_what_whole_videos_give() {
+    let Some(media) = media() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let films: Vec<String> = FILMS.iter().map(|f| media.join(f).to_string_lossy().into_owned()).collect();
+    let films: Vec<&str> = films.iter().map(String::as_str).collect();
+    let mut rules: Vec<&[&str]> = vec![&["--every", "700ms"], &["--count", "5"], &["--fps", "3", "--pick", "nearest"]];
+    if full() {
+        rules.extend([
+            &["--all"][..],
+            &["--every", "1s", "--pick", "shown"],
+            &["--at", "0.5,1,2.25,9"],
+            &["--keyframes"],
+        ]);
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let (whole, cut) = (dir.path().join(format!("{i}-whole")), dir.path().join(format!("{i}-cut")));
+        let output = framemill(&job(&films, whole.to_str().unwrap(), rule));
+        assert!(output.status.success(), "{rule:?} {}", errors(&output));
+        let output = framemill(&job(&films, cut.to_str().unwrap(), &[rule, &["--unit", "1s"][..]].concat()));
+        assert!(output.status.success(), "{rule:?} {}", errors(&output));
+        let (expected, mut found) = (samples(&whole), samples(&cut));
+        assert!(expected.len() > 30, "{rule:?}: {}", expected.len());
+        let first_difference = expected.iter().zip(&found).find(|(a, b)| a != b);
+        assert_eq!((first_difference, expected.len()), (None, found.len()), "{rule:?}");
+        // A frame less is noticed.
+        found.remove(7);
+        assert_ne!(expected, found);
+        let units = |out: &std::path::Path| {
+            let text = std::fs::read_to_string(out.join("_framemill/plan.json")).unwrap();
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()["units"].as_u64().unwrap()
+        };
+        assert!(units(&cut) > units(&whole) + 20 || rule[0] == "--keyframes", "{rule:?}: nothing was cut");
+    }
+}
+
+/// With `--all` as many frames as FFmpeg's program gives, and the report says so.
+#[test]
+fn all_frames_are_all_that_ffmpeg_gives() {
+    let Some(media) = media() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let truth = std::fs::read_to_string(media.join("groundtruth/decode_summary.tsv")).unwrap();
+    let mut expected = BTreeMap::new();
+    let list = dir.path().join("l.txt");
+    let mut text = String::new();
+    for line in truth.lines().filter(|l| !l.starts_with('#')).skip(1) {
+        let cells: Vec<&str> = line.split('\t').collect();
+        let frames: u64 = cells[4].parse().unwrap_or(0);
+        let small = std::fs::metadata(media.join(cells[0])).is_ok_and(|m| m.len() < 3 << 20);
+        let clean = cells[8] == "0" && cells[9] == "0";
+        if clean && small && (1..=300).contains(&frames) && !cells[0].contains("corrupt/") && cells[0].ends_with("mp4")
+        {
+            expected.insert(media.join(cells[0]).to_string_lossy().into_owned(), frames);
+            text += &format!("{}\n", media.join(cells[0]).display());
+        }
+    }
+    std::fs::write(&list, text).unwrap();
+    let out = dir.path().join("out");
+    let output = framemill(&job(&[list.to_str().unwrap()], out.to_str().unwrap(), &["--all", "--json"]));
+    assert!(output.status.success(), "{}", errors(&output));
+    let total: u64 = expected.values().sum();
+    assert_eq!(report(&output)["frames"]["decoded"], total);
+    assert_eq!(report(&output)["samples"], total);
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    for record in records(&out) {
+        *found.entry(record["uri"].as_str().unwrap().into()).or_default() += 1;
+    }
+    assert_eq!(found, expected);
+    println!("{} files, {total} frames", expected.len());
+    assert!(expected.len() > 8);
+}
+
+fn members(tar: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut archive = tar::Archive::new(tar);
+    let mut all = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().to_string_lossy().into_owned();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        all.push((name, bytes));
+    }
+    all
+}
+
+#[test]
+fn a_stream_is_the_shards_one_after_the_other() {
+    let Some(media) = media() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (input, out) = (media.join("derived"), dir.path().join("out"));
+    let more = ["--op", "random_flip:h", "--epoch", "1"];
+    let shards = framemill(&job(&[input.to_str().unwrap()], out.to_str().unwrap(), &more));
+    assert!(shards.status.success(), "{}", errors(&shards));
+    let mut expected = Vec::new();
+    for name in tree(&out).into_keys().filter(|n| n.ends_with(".tar")) {
+        expected.extend(members(&std::fs::read(out.join(name)).unwrap()));
+    }
+    let stream = framemill(&job(&[input.to_str().unwrap()], "-", &more));
+    assert!(stream.status.success(), "{}", errors(&stream));
+    assert_eq!(members(&stream.stdout), expected);
+    let again = framemill(&job(&[input.to_str().unwrap()], "-", &["--op", "random_flip:h", "--epoch", "2"]));
+    let (other, keys) =
+        (members(&again.stdout), |m: &[(String, Vec<u8>)]| m.iter().map(|x| x.0.clone()).collect::<Vec<_>>());
+    assert_eq!(keys(&other), keys(&expected), "the same samples");
+    let same = other.iter().zip(&expected).filter(|(a, b)| a.0.ends_with("jpg") && a.1 == b.1).count();
+    let all = other.len() / 2;
+    assert!((all / 5..all * 4 / 5).contains(&same), "other draws: {same} of {all} are alike");
+}
+
+#[test]
+fn clips_have_the_frames_that_follow() {
+    let Some(media) = media() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let input = media.join("derived");
+    let input = input.to_str().unwrap();
+    let (clips, frames) = (dir.path().join("clips"), dir.path().join("frames"));
+    let tensors = ["--format", "tensors"];
+    let more = [&["--every", "1s", "--clip", "frames=4,stride=2"][..], &tensors].concat();
+    let output = framemill(&job(&[input], clips.to_str().unwrap(), &more));
+    assert!(output.status.success(), "{}", errors(&output));
+    let output = framemill(&job(&[input], frames.to_str().unwrap(), &[&["--all"][..], &tensors].concat()));
+    assert!(output.status.success(), "{}", errors(&output));
+    const PICTURE: usize = 48 * 32 * 3;
+    let rows = |out: &std::path::Path, size: usize| -> Vec<Vec<u8>> {
+        let arrays = tree(out).into_keys().filter(|n| n.ends_with(".npy"));
+        let bytes = arrays.map(|n| std::fs::read(out.join(n)).unwrap());
+        let data = bytes.map(|b| b[b.len() % size..].to_vec());
+        data.flat_map(|d| d.chunks(size).map(<[u8]>::to_vec).collect::<Vec<_>>()).collect()
+    };
+    let (clip_rows, frame_rows) = (rows(&clips, 4 * PICTURE), rows(&frames, PICTURE));
+    let (clip_records, frame_records) = (records(&clips), records(&frames));
+    assert_eq!((clip_rows.len(), frame_rows.len()), (clip_records.len(), frame_records.len()));
+    let mut videos = 0;
+    for (record, clip) in clip_records.iter().zip(&clip_rows).filter(|(r, _)| r["media"] == "video") {
+        videos += 1;
+        let first = frame_records.iter().position(|r| r["key"] == record["key"]).unwrap();
+        for t in 0..4 {
+            assert_eq!(clip[t * PICTURE..][..PICTURE], frame_rows[first + 2 * t], "{} frame {t}", record["key"]);
+        }
+    }
+    assert!(videos > 20, "{videos} clips");
+}

@@ -1,0 +1,110 @@
+//! What the tests of the program share.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The folder of test media; says that the test is skipped where there is none.
+pub fn media() -> Option<PathBuf> {
+    let folder = std::env::var_os("FRAMEMILL_TEST_MEDIA").map(PathBuf::from);
+    if folder.is_none() {
+        println!("skipped: FRAMEMILL_TEST_MEDIA names no folder with test media");
+    }
+    folder
+}
+
+/// Whether the long tests were asked for.
+pub fn full() -> bool {
+    std::env::var("FRAMEMILL_TEST_FULL").is_ok_and(|v| v == "1")
+}
+
+/// The project's own small media.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// The program with no variables of a job around it.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_framemill"));
+    command.env("FRAMEMILL_PROGRESS", "none");
+    command
+}
+
+/// Runs the program.
+pub fn framemill(args: &[&str]) -> Output {
+    program().args(args).output().unwrap()
+}
+
+/// What a process printed on standard error.
+pub fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// `run` of `inputs` into `out` with further arguments, small pictures, few samples a shard.
+pub fn job<'a>(inputs: &[&'a str], out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["run"];
+    inputs.iter().for_each(|i| args.extend(["-i", *i]));
+    args.extend(["-o", out, "--op", "resize:w=48,h=32", "--shard-samples", "12", "--max-rejects", "100%"]);
+    args.extend(more);
+    args
+}
+
+/// The report that `--json` prints last.
+pub fn report(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_else(|e| panic!("{e}: {}", errors(output)))
+}
+
+/// Every file but the reports, with its digest.
+pub fn tree(out: &Path) -> BTreeMap<String, String> {
+    fn walk(folder: &Path, base: &Path, files: &mut BTreeMap<String, String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(base).unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if name != "_framemill/reports" {
+                    walk(&path, base, files);
+                }
+            } else {
+                let digest = Sha256::digest(std::fs::read(&path).unwrap());
+                files.insert(name, digest.iter().map(|b| format!("{b:02x}")).collect());
+            }
+        }
+    }
+    let mut files = BTreeMap::new();
+    walk(out, out, &mut files);
+    files
+}
+
+/// The records of all shards in order.
+pub fn records(out: &Path) -> Vec<Value> {
+    let mut tables: Vec<PathBuf> = tree(out)
+        .into_keys()
+        .filter(|n| n.ends_with(".parquet") && n.contains("shard-"))
+        .map(|n| out.join(n))
+        .collect();
+    tables.sort();
+    tables.iter().flat_map(|t| framemill::sink::table::read_rows(t).unwrap()).collect()
+}
+
+/// Key and digest of every sample.
+pub fn samples(out: &Path) -> Vec<(String, String)> {
+    let text = |v: &Value| v.as_str().unwrap().to_string();
+    records(out).iter().map(|r| (text(&r["key"]), text(&r["sha256"]))).collect()
+}
+
+/// A small generator of numbers (SplitMix64), so that every run tests the same.
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound.max(1)
+    }
+}
