@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::job::{JobFile, Metadata};
-use crate::pipeline;
 use crate::plan::Plan;
 use crate::sink::record::output_names;
 use crate::sink::{Format, Object, record, table};
@@ -56,24 +55,33 @@ pub fn finish(out: &Path, plans: &[Plan], totals: &Totals) -> Result<()> {
 }
 
 /// Removes what processes that are gone left in `partial`: all of this host's that do not live any more, and of other
-/// hosts what is older than an hour.
+/// hosts what is older than an hour. An engine whose supervisor was killed may just be ending: it is waited for a moment.
 fn sweep(partial: &Path) -> Result<()> {
-    let own = format!("{}-", pipeline::host_name());
-    for path in store::list(partial)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let process = name.strip_prefix(&own).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        let gone = match process {
-            Some(pid) => !Path::new("/proc").join(pid.to_string()).exists(),
-            None => {
-                let age = std::fs::metadata(&path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-                age.is_some_and(|a| a.as_secs() > 3600)
+    let own = format!("{}-", store::host());
+    for wait in [0, 50, 200, 500] {
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        let mut living = false;
+        for path in store::list(partial)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let process = name.strip_prefix(&own).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+            let gone = match process {
+                // A restarted container has its predecessor's name and often its process id.
+                Some(pid) => pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists(),
+                None => {
+                    let age = std::fs::metadata(&path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+                    age.is_some_and(|a| a.as_secs() > 3600)
+                }
+            };
+            living |= process.is_some() && !gone;
+            if gone {
+                let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+                if let Err(e) = removed {
+                    tracing::debug!("{}: {e}", path.display());
+                }
             }
-        };
-        if gone {
-            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            if let Err(e) = removed {
-                tracing::debug!("{}: {e}", path.display());
-            }
+        }
+        if !living {
+            break;
         }
     }
     // Goes only when nothing is in it.

@@ -29,6 +29,7 @@ use crate::error::{Error, RejectKind, Result};
 use crate::job::Job;
 use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
+use crate::store;
 use crate::task::{Ledger, Receipt, Reject};
 pub use budget::{Budget, Credit};
 use collect::{Collector, Message, commit};
@@ -256,7 +257,7 @@ pub fn run(
         stop,
         progress,
         ledger: out.as_deref().map(Ledger::new),
-        worker: worker_name(),
+        worker: store::worker(),
         columns: plans.first().map(|p| p.header.columns.iter().map(|c| c.name.clone()).collect()).unwrap_or_default(),
         out,
         budget: Budget::new(memory / 2),
@@ -310,17 +311,6 @@ pub fn run(
     outcome.streamed = std::mem::take(&mut *lock(&shared.streamed));
     outcome.timing = timing(&shared, begun.elapsed());
     Ok(outcome)
-}
-
-/// Names this process among those that share an output.
-fn worker_name() -> String {
-    format!("{}-{}", host_name(), std::process::id())
-}
-
-/// This machine's name in letters and digits.
-pub(crate) fn host_name() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
 fn timing(shared: &Shared, wall: Duration) -> Value {

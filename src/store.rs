@@ -52,6 +52,17 @@ pub fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
     Error::store(format!("could not {verb} {}: {error}; {remedy}", path.display()))
 }
 
+/// Names this process among those that share an output: `HOST-PID`.
+pub fn worker() -> String {
+    format!("{}-{}", host(), std::process::id())
+}
+
+/// This machine's name in letters and digits.
+pub fn host() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}
+
 /// A name next to `path` that no other process or thread uses; hidden, so that [`list`] and globs pass over it.
 fn temporary(path: &Path) -> PathBuf {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
