@@ -18,7 +18,10 @@ const FLOORS: [&[&str]; 7] = [
 
 /// The only places for `unsafe`.
 fn may_be_unsafe(path: &str) -> bool {
-    path.starts_with("ffi/") || path == "ffi.rs" || path == "backend/cpu/simd.rs"
+    path.starts_with("ffi/")
+        || path == "ffi.rs"
+        || path == "backend/cpu/simd.rs"
+        || path.starts_with("backend/cpu/simd/")
 }
 
 fn floor(module: &str) -> Option<usize> {

@@ -1,6 +1,6 @@
 //! The CPU backend: every other backend is measured against it.
 //!
-//! The picture is worked on channel by channel, values 0..=255 in `i16`. The steps are walked from the last to the
+//! The picture is worked on channel by channel. The steps are walked from the last to the
 //! first, each asking the one before it only for the window that it needs; the first reads rows of the frame.
 
 mod convert;

@@ -4,6 +4,7 @@
 //! the support scaled by the ratio when shrinking, weights normalised in f64 and rounded to 22 bits.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -105,18 +106,80 @@ pub struct Weights {
     pub starts: Vec<u32>,
     /// How many inputs each has.
     pub lengths: Vec<u32>,
-    /// Room for each output position's weights in the arrays below.
+    /// The input positions that are read.
+    pub reads: Range<usize>,
+    /// Room for each output position's weights in `full`.
     pub padded: usize,
-    /// Of these at most so many, a multiple of 8, are not zero.
-    pub used: usize,
-    /// First input position of all, and the position behind the last room.
-    pub span: (usize, usize),
     /// The weights, `padded` for each output position, zeros behind the real ones.
     pub full: Vec<i32>,
-    /// `full >> LOW_BITS`.
-    pub high: Vec<i16>,
-    /// The low bits of `full`.
-    pub low: Vec<i16>,
+    /// The same for multiply-adds of 16 bits.
+    pub pairs: Pairs,
+}
+
+/// Weights of two neighbouring inputs at a time, in halves of 16 bits, with a first guess.
+///
+/// A guess is a weight rounded to 16 bits. A sum of guesses is off by what rounding left out, and that is bounded: where
+/// the whole interval rounds to one value, which is nearly always, the halves need not be summed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pairs {
+    /// First pair of each output position, counted from the first input that is read.
+    pub starts: Vec<u32>,
+    /// Pairs of each output position.
+    pub count: usize,
+    /// Weights rounded to multiples of `2^shift`, over that.
+    pub guess: Vec<[i16; 2]>,
+    /// What [`Pairs::guess`] is short of.
+    pub shift: u32,
+    /// Least and most of what the exact sum over values 0..=255 has beyond the guessed one, with [`HALF`].
+    pub slack: Vec<[i32; 2]>,
+    /// `weight >> LOW_BITS`.
+    pub high: Vec<[i16; 2]>,
+    /// The low bits.
+    pub low: Vec<[i16; 2]>,
+}
+
+impl Pairs {
+    /// Bits of the low part.
+    pub const LOW_BITS: u32 = 12;
+
+    /// Of rows (start, weights), which read `reads`.
+    fn new(rows: &[(usize, Vec<i32>)], reads: &Range<usize>) -> Pairs {
+        let first = reads.start;
+        let pairs = reads.len().div_ceil(2);
+        let count = rows.iter().map(|(start, w)| ((start - first) % 2 + w.len()).div_ceil(2)).max().unwrap_or(1);
+        let largest = rows.iter().flat_map(|(_, w)| w).map(|w| w.unsigned_abs()).max().unwrap_or(0);
+        // Rounding may carry: a guess must stay below 2^15.
+        let shift = (0..PRECISION).find(|s| (largest >> s) + 1 < 1 << 15).unwrap_or(PRECISION);
+        let mut out = Pairs {
+            starts: Vec::with_capacity(rows.len()),
+            count,
+            guess: Vec::with_capacity(rows.len() * count),
+            shift,
+            slack: Vec::with_capacity(rows.len()),
+            high: Vec::with_capacity(rows.len() * count),
+            low: Vec::with_capacity(rows.len() * count),
+        };
+        for (start, weights) in rows {
+            // No pair behind the last input is read: zeros go in front instead.
+            let at = ((start - first) / 2).min(pairs - count);
+            let mut padded = vec![0; start - first - 2 * at];
+            padded.extend(weights);
+            padded.resize(2 * count, 0);
+            let guess: Vec<i32> = padded.iter().map(|w| (w + ((1 << shift) >> 1)) >> shift).collect();
+            let (mut least, mut most) = (HALF, HALF);
+            for (weight, guess) in padded.iter().zip(&guess) {
+                let rest = weight - (guess << shift);
+                *(if rest < 0 { &mut least } else { &mut most }) += 255 * rest;
+            }
+            out.starts.push(at as u32);
+            out.slack.push([least, most]);
+            let two = |values: &[i32], part: &dyn Fn(i32) -> i32| [part(values[0]) as i16, part(values[1]) as i16];
+            out.guess.extend(guess.chunks_exact(2).map(|w| two(w, &|w| w)));
+            out.high.extend(padded.chunks_exact(2).map(|w| two(w, &|w| w >> Self::LOW_BITS)));
+            out.low.extend(padded.chunks_exact(2).map(|w| two(w, &|w| w & ((1 << Self::LOW_BITS) - 1))));
+        }
+        out
+    }
 }
 
 /// A resize of one axis: `out` positions over the part [from, from + length) of `input` positions.
@@ -140,12 +203,7 @@ impl Span {
 }
 
 impl Weights {
-    /// Bits of the low part.
-    pub const LOW_BITS: u32 = 12;
-    /// Weights come in multiples of it.
-    pub const PAD: usize = 16;
-
-    /// Of output positions `first..first + count`. `bits` is what samples have beyond 8: the weights get as many less.
+    /// Of output positions `first..first + count`.
     pub fn new(span: Span, filter: Filter, first: usize, count: usize) -> Weights {
         if filter == Filter::Nearest {
             return Weights::nearest(span, first, count);
@@ -190,41 +248,24 @@ impl Weights {
         Weights::pack(rows)
     }
 
-    fn pack(mut rows: Vec<(usize, Vec<i32>)>) -> Weights {
-        let longest = rows.iter().map(|(_, w)| w.len()).max().unwrap_or(1);
-        let padded = longest.next_multiple_of(Self::PAD);
-        // Weights near the end get zeros in front, so that no more than PAD values behind the last input are touched.
-        let end = rows.iter().map(|(start, w)| start + w.len()).max().unwrap_or(0);
-        for (start, weights) in &mut rows {
-            let shift = (*start + padded).saturating_sub(end + Self::PAD);
-            *start -= shift;
-            weights.splice(0..0, std::iter::repeat_n(0, shift));
-        }
+    fn pack(rows: Vec<(usize, Vec<i32>)>) -> Weights {
+        let padded = rows.iter().map(|(_, w)| w.len()).max().unwrap_or(1);
+        let first = rows.iter().map(|(start, _)| *start).min().unwrap_or(0);
+        let end = rows.iter().map(|(start, w)| start + w.len()).max().unwrap_or(first + 1);
+        let reads = first..end;
         let mut full = Vec::with_capacity(rows.len() * padded);
         for (_, weights) in &rows {
             let end = full.len() + padded;
             full.extend(weights);
             full.resize(end, 0);
         }
-        let used = rows.iter().map(|(_, w)| w.len()).max().unwrap_or(1).next_multiple_of(8);
-        let least = rows.iter().map(|(start, _)| *start).min().unwrap_or(0);
-        let most = rows.iter().map(|(start, _)| start + padded).max().unwrap_or(0);
         Weights {
-            used,
-            span: (least, most),
             starts: rows.iter().map(|(start, _)| *start as u32).collect(),
             lengths: rows.iter().map(|(_, w)| w.len() as u32).collect(),
             padded,
-            high: full.iter().map(|w| (w >> Self::LOW_BITS) as i16).collect(),
-            low: full.iter().map(|w| (w & ((1 << Self::LOW_BITS) - 1)) as i16).collect(),
             full,
+            pairs: Pairs::new(&rows, &reads),
+            reads,
         }
-    }
-
-    /// The input positions that are read, as a range.
-    pub fn reads(&self) -> std::ops::Range<usize> {
-        let start = self.starts.iter().min().copied().unwrap_or(0);
-        let end = self.starts.iter().zip(&self.lengths).map(|(s, l)| s + l).max().unwrap_or(0);
-        start as usize..end as usize
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of any [`Frame`] as 8-bit RGB, each channel on its own, values 0..=255 in `i16`.
+//! Rows of any [`Frame`] as 8-bit RGB, each channel on its own.
 //!
 //! The tables are [`crate::program::yuv`]'s; the inner loops are in [`super::simd`].
 
@@ -42,7 +42,7 @@ pub struct Scratch {
     blended: [Vec<i32>; 2],
     chroma: [Vec<i32>; 2],
     /// The same for 8-bit samples.
-    short: [Vec<i16>; 5],
+    short: [Vec<i16>; 4],
 }
 
 impl<'a> Converter<'a> {
@@ -91,7 +91,7 @@ impl<'a> Converter<'a> {
     }
 
     /// Columns `x0..x0 + n` of row `y` (as stored, before orientation); each of `out` holds at least n values.
-    pub fn row(&self, y: usize, x0: usize, n: usize, scratch: &mut Scratch, out: [&mut [i16]; 3]) {
+    pub fn row(&self, y: usize, x0: usize, n: usize, scratch: &mut Scratch, out: [&mut [u8]; 3]) {
         let [r, g, b] = out;
         let (r, g, b) = (&mut r[..n], &mut g[..n], &mut b[..n]);
         match &self.kind {
@@ -108,8 +108,10 @@ impl<'a> Converter<'a> {
             Kind::Yuv { depth: 8, coefficients, x, y: vertical }
                 if x.bits == u32::from(x.sub) * 2 && x.sub <= 1 && vertical.bits <= 2 =>
             {
-                self.short_row((y, x0, n), x, vertical, &mut scratch.short);
-                let [luma, _, _, cb, cr] = &scratch.short;
+                self.short_chroma((y, x0, n), x, vertical, &mut scratch.short);
+                let [_, _, cb, cr] = &scratch.short;
+                let luma = &self.planes[0];
+                let luma = &luma.data[luma.stride * y + x0..][..n];
                 simd::matrix8(luma, cb, cr, coefficients, [r, g, b]);
             }
             Kind::Yuv { depth, coefficients, x, y: vertical } => {
@@ -135,12 +137,10 @@ impl<'a> Converter<'a> {
         }
     }
 
-    /// Luma and chroma of one row of 8-bit samples on the luma grid. `rows` are luma, two rows of work, Cb and Cr.
-    fn short_row(&self, (y, x0, n): (usize, usize, usize), x: &Axis, vertical: &Axis, rows: &mut [Vec<i16>; 5]) {
-        let [luma, blended_b, blended_r, cb, cr] = rows;
+    /// Chroma of one row of 8-bit samples on the luma grid. `rows` are two rows of work, Cb and Cr.
+    fn short_chroma(&self, (y, x0, n): (usize, usize, usize), x: &Axis, vertical: &Axis, rows: &mut [Vec<i16>; 4]) {
+        let [blended_b, blended_r, cb, cr] = rows;
         let bytes = |plane: &Plane<'a>, y: usize, from: usize, n: usize| &plane.data[plane.stride * y + from..][..n];
-        luma.resize(n, 0);
-        simd::widen(bytes(&self.planes[0], y, x0, n), luma);
         let tap = vertical.tap(y);
         let (first, last) = (x.tap(x0).a, x.tap(x0 + n - 1).b);
         let width = last + 1 - first;

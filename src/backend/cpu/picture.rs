@@ -1,12 +1,12 @@
-//! A picture, or a window of one, as three planes of `i16` with values 0..=255.
+//! A picture, or a window of one, as three planes of bytes.
 
 use std::cell::RefCell;
 
 use half::{bf16, f16};
 
+use super::simd::ROOM;
 use crate::op::FlipAxis;
 use crate::program::Output;
-use crate::program::resample::Weights;
 use crate::tensor::{Dtype, Layout, Tensor};
 
 /// A rectangle of a picture, never empty.
@@ -48,18 +48,18 @@ impl Window {
 pub struct Picture {
     pub w: usize,
     pub h: usize,
-    pub planes: [Vec<i16>; 3],
+    pub planes: [Vec<u8>; 3],
 }
 
 thread_local! {
     /// Buffers of this thread's earlier pictures.
-    static SPARE: RefCell<Vec<Vec<i16>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 const SPARES: usize = 12;
 
 /// A buffer of `n` values, whatever they are.
-fn buffer(n: usize) -> Vec<i16> {
+fn buffer(n: usize) -> Vec<u8> {
     let mut buffer = SPARE.with_borrow_mut(|spare| {
         let fit = spare.iter().position(|b| b.len() >= n);
         fit.map(|i| spare.swap_remove(i)).or_else(|| spare.pop()).unwrap_or_default()
@@ -80,7 +80,7 @@ impl Picture {
     pub fn filled(w: usize, h: usize, color: [u8; 3]) -> Picture {
         let mut out = Picture::new(w, h);
         for (plane, value) in out.planes.iter_mut().zip(color) {
-            plane.fill(value.into());
+            plane.fill(value);
         }
         out
     }
@@ -97,18 +97,18 @@ impl Picture {
     }
 
     fn stride_of(w: usize) -> usize {
-        w + Weights::PAD
+        w + ROOM
     }
 
     pub fn stride(&self) -> usize {
         Self::stride_of(self.w)
     }
 
-    pub fn row(&self, channel: usize, y: usize) -> &[i16] {
+    pub fn row(&self, channel: usize, y: usize) -> &[u8] {
         &self.planes[channel][y * self.stride()..][..self.w]
     }
 
-    pub fn rows_mut(&mut self, y: usize) -> [&mut [i16]; 3] {
+    pub fn rows_mut(&mut self, y: usize) -> [&mut [u8]; 3] {
         let (w, at) = (self.w, y * self.stride());
         self.planes.each_mut().map(|plane| &mut plane[at..][..w])
     }
@@ -126,7 +126,7 @@ impl Picture {
         match axis {
             FlipAxis::H => {
                 for y in 0..self.h {
-                    self.rows_mut(y).into_iter().for_each(<[i16]>::reverse);
+                    self.rows_mut(y).into_iter().for_each(<[u8]>::reverse);
                 }
             }
             FlipAxis::V => {
@@ -168,7 +168,7 @@ impl Picture {
             let [r, g, b] = self.rows_mut(y);
             for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
                 let luma = i32::from(*r) * 19595 + i32::from(*g) * 38470 + i32::from(*b) * 7471 + 0x8000;
-                let luma = (luma >> 16) as i16;
+                let luma = (luma >> 16) as u8;
                 (*r, *g, *b) = (luma, luma, luma);
             }
         }
@@ -178,7 +178,7 @@ impl Picture {
     pub fn pack(&self, output: &Output) -> Tensor {
         let table = &output.table;
         let data = match output.dtype {
-            Dtype::U8 => self.elements::<1>(output.layout, |_, v| [v as u8]),
+            Dtype::U8 => self.elements::<1>(output.layout, |_, v| [v]),
             Dtype::F32 => self.elements(output.layout, |c, v| table[c * 256 + v as usize].to_le_bytes()),
             Dtype::F16 => {
                 let table: Vec<[u8; 2]> = table.iter().map(|v| f16::from_f32(*v).to_le_bytes()).collect();
@@ -192,7 +192,7 @@ impl Picture {
         Tensor { width: self.w as u32, height: self.h as u32, dtype: output.dtype, layout: output.layout, data }
     }
 
-    fn elements<const N: usize>(&self, layout: Layout, element: impl Fn(usize, i16) -> [u8; N]) -> Vec<u8> {
+    fn elements<const N: usize>(&self, layout: Layout, element: impl Fn(usize, u8) -> [u8; N]) -> Vec<u8> {
         let mut data = vec![0; self.w * self.h * 3 * N];
         match layout {
             Layout::Chw => {

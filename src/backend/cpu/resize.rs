@@ -1,16 +1,14 @@
 //! Resampling in two passes, each rounded to whole values, of the part of the output that is wanted.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::picture::{Picture, Window};
-use super::simd;
+use super::simd::{self, Lanes, Narrow, ROOM, STRIP, Strip};
 use crate::frame::Frame;
 use crate::program::resample::{Filter, Span, Weights};
 use crate::program::yuv::{Chroma, axes};
-
-/// Largest value of a sample.
-const MOST: i32 = 255;
 
 /// Weights that were made before: frames of one video need the same ones.
 #[derive(Default)]
@@ -78,41 +76,30 @@ impl Pass {
     fn reads(&self) -> (usize, usize) {
         match self {
             Pass::Keep { first, count } => (*first, *count),
-            Pass::Weigh(weights) => {
-                let range = weights.reads();
-                (range.start, range.len())
-            }
+            Pass::Weigh(weights) => (weights.reads.start, weights.reads.len()),
         }
     }
 
-    fn horizontal(&self, row: &[i16], first: usize, out: &mut [i16]) {
-        match self {
-            Pass::Keep { first: from, .. } => out.copy_from_slice(&row[from - first..][..out.len()]),
-            Pass::Weigh(weights) => simd::horizontal(row, first, weights, MOST, out),
-        }
-    }
-
-    /// The same over three rows at once, which share the weights.
-    fn horizontal3(&self, rows: [&[i16]; 3], first: usize, out: [&mut [i16]; 3]) {
+    /// Rows of strips, which hold just what is read, made narrow.
+    fn horizontal<const N: usize>(&self, strips: [Strip; N], lanes: &mut Lanes<N>, out: [Narrow; N]) {
         match self {
             Pass::Keep { .. } => {
-                rows.into_iter().zip(out).for_each(|(row, out)| self.horizontal(row, first, out));
+                for (strip, out) in strips.iter().zip(out) {
+                    for row in 0..strip.count {
+                        let to = &mut out.rows[row * out.stride..][..out.n];
+                        to.copy_from_slice(&strip.rows[row * strip.stride..][..out.n]);
+                    }
+                }
             }
-            Pass::Weigh(weights) => simd::horizontal3(rows, first, weights, MOST, out),
+            Pass::Weigh(weights) => simd::horizontal(strips, weights.reads.start, weights, lanes, out),
         }
     }
 
-    /// Row `at` of the output from a plane whose first row is input row `first`.
-    fn vertical(&self, plane: &[i16], stride: usize, first: usize, at: usize, out: &mut [i16]) {
+    /// Row `at` of the output from a plane that begins with the first row that is read.
+    fn vertical(&self, plane: &[u8], stride: usize, at: usize, out: &mut [u8]) {
         match self {
-            Pass::Keep { first: from, .. } => {
-                out.copy_from_slice(&plane[(from + at - first) * stride..][..out.len()]);
-            }
-            Pass::Weigh(weights) => {
-                let start = weights.starts[at] as usize - first;
-                let own = &weights.full[at * weights.padded..][..weights.lengths[at] as usize];
-                simd::vertical(&plane[start * stride..], stride, own, MOST, out);
-            }
+            Pass::Keep { .. } => out.copy_from_slice(&plane[at * stride..][..out.len()]),
+            Pass::Weigh(weights) => simd::vertical(plane, stride, weights.reads.start, weights, at, out),
         }
     }
 }
@@ -155,34 +142,7 @@ impl Resize {
                 x: Pass::new(cache, span_x, self.filter, wx, w),
                 y: Pass::new(cache, span_y, self.filter, wy, h),
             };
-            let (first_x, wide) = plan.x.reads();
-            let (first_y, high) = plan.y.reads();
-            let mut rows = Picture::new(wide, 1);
-            let mut narrow = Picture::new(w, high);
-            let stride = narrow.stride();
-            let data: &[u8] = &source.data;
-            let bytes = |y: usize| &data[(first_y + y) * source.stride + first_x..][..wide];
-            for (i, out) in narrow.planes[0][..stride * high].chunks_mut(3 * stride).enumerate() {
-                let count = out.len() / stride;
-                for (k, row) in rows.planes.iter_mut().take(count).enumerate() {
-                    simd::widen(bytes(3 * i + k), &mut row[..wide]);
-                }
-                if count == 3 {
-                    let (a, rest) = out.split_at_mut(stride);
-                    let (b, c) = rest.split_at_mut(stride);
-                    let [x, y, z] = &rows.planes;
-                    plan.x.horizontal3([x, y, z], first_x, [&mut a[..w], &mut b[..w], &mut c[..w]]);
-                } else {
-                    for (row, out) in rows.planes.iter().zip(out.chunks_exact_mut(stride)) {
-                        plan.x.horizontal(row, first_x, &mut out[..w]);
-                    }
-                }
-            }
-            for at in 0..h {
-                plan.y.vertical(&narrow.planes[0], stride, first_y, at, out.rows_mut(at)[channel]);
-            }
-            rows.recycle();
-            narrow.recycle();
+            plan.plane(&source.data, source.stride, &mut out, channel);
         }
         out
     }
@@ -197,53 +157,111 @@ impl Plan {
 
     /// Both passes over `input`, which holds just [`Plan::reads`].
     pub fn run(&self, input: &Picture, vertical_first: bool) -> Picture {
-        let reads = self.reads();
         if vertical_first {
-            let low = self.vertical(input, reads.y);
-            let out = self.horizontal(&low, reads.x);
+            let low = self.vertical(input);
+            let out = self.horizontal(&low);
             low.recycle();
             out
         } else {
-            let narrow = self.horizontal(input, reads.x);
-            let out = self.vertical(&narrow, reads.y);
+            let narrow = self.horizontal(input);
+            let out = self.vertical(&narrow);
             narrow.recycle();
             out
         }
     }
 
-    fn horizontal(&self, input: &Picture, first: usize) -> Picture {
+    /// Both passes, the horizontal one first, over rows that `source(y, x, n, rows)` makes one by one.
+    pub fn stream(&self, mut source: impl FnMut(usize, usize, usize, [&mut [u8]; 3])) -> Picture {
+        let reads = self.reads();
+        let mut lines = Picture::new(reads.w, STRIP);
+        let mut narrow = Picture::new(self.window.w, reads.h);
+        let mut lanes = Lanes::default();
+        for y in (0..reads.h).step_by(STRIP) {
+            let count = STRIP.min(reads.h - y);
+            for i in 0..count {
+                source(reads.y + y + i, reads.x, reads.w, lines.rows_mut(i));
+            }
+            self.strip(&lines, 0..count, &mut lanes, &mut narrow, y);
+        }
+        lines.recycle();
+        let out = self.vertical(&narrow);
+        narrow.recycle();
+        out
+    }
+
+    fn horizontal(&self, input: &Picture) -> Picture {
         let mut out = Picture::new(self.window.w, input.h);
-        let stride = input.stride();
-        for y in 0..input.h {
-            let rows = [0, 1, 2].map(|channel| &input.planes[channel][y * stride..][..stride]);
-            self.x.horizontal3(rows, first, out.rows_mut(y));
+        let mut lanes = Lanes::default();
+        for y in (0..input.h).step_by(STRIP) {
+            self.strip(input, y..input.h.min(y + STRIP), &mut lanes, &mut out, y);
         }
         out
     }
 
-    fn vertical(&self, input: &Picture, first: usize) -> Picture {
+    /// `rows` of `input`, narrowed, to `out` from row `to` on.
+    fn strip(&self, input: &Picture, rows: Range<usize>, lanes: &mut Lanes<3>, out: &mut Picture, to: usize) {
+        let (stride, out_stride, n) = (input.stride(), out.stride(), self.window.w);
+        let strips = input.planes.each_ref().map(|plane| Strip {
+            rows: &plane[rows.start * stride..],
+            stride,
+            count: rows.len(),
+            width: input.w,
+        });
+        let narrow =
+            out.planes.each_mut().map(|plane| Narrow { rows: &mut plane[to * out_stride..], stride: out_stride, n });
+        self.x.horizontal(strips, lanes, narrow);
+    }
+
+    fn vertical(&self, input: &Picture) -> Picture {
         let mut out = Picture::new(input.w, self.window.h);
         for at in 0..self.window.h {
             for (channel, row) in out.rows_mut(at).into_iter().enumerate() {
-                self.y.vertical(&input.planes[channel], input.stride(), first, at, row);
+                self.y.vertical(&input.planes[channel], input.stride(), at, row);
             }
         }
         out
     }
 
-    /// Both passes, the horizontal one first, over rows that `source(y, x, n, rows)` makes one by one.
-    pub fn stream(&self, mut source: impl FnMut(usize, usize, usize, [&mut [i16]; 3])) -> Picture {
+    /// Both passes over one plane of a frame, to `out`'s plane `channel`.
+    fn plane(&self, data: &[u8], stride: usize, out: &mut Picture, channel: usize) {
         let reads = self.reads();
-        let mut line = Picture::new(reads.w, 1);
         let mut narrow = Picture::new(self.window.w, reads.h);
-        for y in 0..reads.h {
-            source(reads.y + y, reads.x, reads.w, line.rows_mut(0));
-            let [a, b, c] = &line.planes;
-            self.x.horizontal3([a, b, c], reads.x, narrow.rows_mut(y));
+        let (narrow_stride, n) = (narrow.stride(), self.window.w);
+        let mut lanes = Lanes::default();
+        let mut edge = Vec::new();
+        let mut rest = &mut narrow.planes[0][..];
+        for y in (0..reads.h).step_by(2 * STRIP) {
+            let high = (2 * STRIP).min(reads.h - y);
+            let rows = &data[(reads.y + y) * stride + reads.x..];
+            // Behind the last row of a plane there may be no room.
+            let rows = if rows.len() >= (high - 1) * stride + reads.w + ROOM {
+                rows
+            } else {
+                edge.clear();
+                edge.extend_from_slice(rows);
+                edge.resize(high * stride + ROOM, 0);
+                &edge
+            };
+            let strip =
+                |from: usize, count: usize| Strip { rows: &rows[from * stride..], stride, count, width: reads.w };
+            let (here, behind) = rest.split_at_mut(high * narrow_stride);
+            rest = behind;
+            if high == 2 * STRIP {
+                let (a, b) = here.split_at_mut(STRIP * narrow_stride);
+                let to = [a, b].map(|rows| Narrow { rows, stride: narrow_stride, n });
+                self.x.horizontal([strip(0, STRIP), strip(STRIP, STRIP)], &mut lanes, to);
+            } else {
+                let [lanes, _] = &mut lanes;
+                for (i, here) in here.chunks_mut(STRIP * narrow_stride).enumerate() {
+                    let count = here.len() / narrow_stride;
+                    let to = [Narrow { rows: here, stride: narrow_stride, n }];
+                    self.x.horizontal([strip(i * STRIP, count)], std::array::from_mut(lanes), to);
+                }
+            }
         }
-        line.recycle();
-        let out = self.vertical(&narrow, reads.y);
+        for at in 0..self.window.h {
+            self.y.vertical(&narrow.planes[0], narrow_stride, at, out.rows_mut(at)[channel]);
+        }
         narrow.recycle();
-        out
     }
 }

@@ -1,8 +1,11 @@
 //! The inner loops of the CPU backend. Each is one plain function that the compiler vectorises twice: once for every
 //! machine and once for AVX2, chosen when it runs. Integer arithmetic alone, so both give the same values; a test says so.
 
+#[cfg(target_arch = "x86_64")]
+mod strip;
+
 use crate::program::resample::{HALF, PRECISION, Weights};
-use crate::program::yuv::{Axis, Coefficients, SHIFT};
+use crate::program::yuv::{Axis, Coefficients, SHIFT, SHORT};
 
 macro_rules! twice {
     ($(#[$meta:meta])* pub fn $name:ident / $wide:ident / $body:ident ($($arg:ident: $type:ty),* $(,)?) $code:block) => {
@@ -30,26 +33,24 @@ macro_rules! twice {
 
 twice! {
     /// Splits interleaved RGB into its channels.
-    pub fn deinterleave / deinterleave_avx2 / deinterleave_plain(rgb: &[u8], r: &mut [i16], g: &mut [i16], b: &mut [i16]) {
+    pub fn deinterleave / deinterleave_avx2 / deinterleave_plain(rgb: &[u8], r: &mut [u8], g: &mut [u8], b: &mut [u8]) {
         for (((p, r), g), b) in rgb.chunks_exact(3).zip(r).zip(g).zip(b) {
-            *r = i16::from(p[0]);
-            *g = i16::from(p[1]);
-            *b = i16::from(p[2]);
+            (*r, *g, *b) = (p[0], p[1], p[2]);
         }
     }
 }
 
 twice! {
     /// Values of `depth` bits, limited or full range, to 0..=255, rounded.
-    pub fn plain / plain_avx2 / plain_plain(values: &[i32], depth: u8, limited: bool, out: &mut [i16]) {
+    pub fn plain / plain_avx2 / plain_plain(values: &[i32], depth: u8, limited: bool, out: &mut [u8]) {
         if depth == 8 && !limited {
             for (v, out) in values.iter().zip(out) {
-                *out = *v as i16;
+                *out = *v as u8;
             }
         } else {
             let (zero, span) = if limited { (16 << (depth - 8), 219 << (depth - 8)) } else { (0, (1 << depth) - 1) };
             for (v, out) in values.iter().zip(out) {
-                *out = (((v - zero) * 510 + span).div_euclid(2 * span)).clamp(0, 255) as i16;
+                *out = (((v - zero) * 510 + span).div_euclid(2 * span)).clamp(0, 255) as u8;
             }
         }
     }
@@ -94,7 +95,7 @@ twice! {
 twice! {
     /// Luma and chroma on one grid to R, G, B.
     pub fn matrix / matrix_avx2 / matrix_plain(
-        luma: &[i32], cb: &[i32], cr: &[i32], c: &Coefficients, depth: u8, out: [&mut [i16]; 3],
+        luma: &[i32], cb: &[i32], cr: &[i32], c: &Coefficients, depth: u8, out: [&mut [u8]; 3],
     ) {
         let n = luma.len();
         let (cb, cr) = (&cb[..n], &cr[..n]);
@@ -110,35 +111,15 @@ twice! {
                         .wrapping_add(ky.wrapping_mul(luma[i]))
                         .wrapping_add(kb.wrapping_mul(cb[i]))
                         .wrapping_add(kr.wrapping_mul(cr[i]));
-                    out[i] = (sum >> SHIFT).clamp(0, 255) as i16;
+                    out[i] = (sum >> SHIFT).clamp(0, 255) as u8;
                 }
             } else {
                 for i in 0..n {
                     let y = k[0] * (i64::from(luma[i]) - c.luma_zero);
                     let chroma = k[1] * (i64::from(cb[i]) - c.chroma_zero) + k[2] * (i64::from(cr[i]) - c.chroma_zero);
-                    out[i] = ((y + chroma + (1 << (SHIFT - 1))) >> SHIFT).clamp(0, 255) as i16;
+                    out[i] = ((y + chroma + (1 << (SHIFT - 1))) >> SHIFT).clamp(0, 255) as u8;
                 }
             }
-        }
-    }
-}
-
-twice! {
-    /// The horizontal pass over one row: `out[i] = clip((HALF + sum(row * weight)) >> PRECISION)`. `row[0]` is column
-    /// `first` of the picture; behind the row's columns there must be `Weights::PAD` values of any kind.
-    pub fn horizontal / horizontal_avx2 / horizontal_plain(row: &[i16], first: usize, weights: &Weights, most: i32, out: &mut [i16]) {
-        let taps = weights.padded;
-        let parts = weights.high.chunks_exact(taps).zip(weights.low.chunks_exact(taps));
-        for ((out, start), (high, low)) in out.iter_mut().zip(&weights.starts).zip(parts) {
-            let values = &row[*start as usize - first..][..taps];
-            let mut sums = (0i32, 0i32);
-            for i in 0..taps {
-                let v = i32::from(values[i]);
-                sums.0 = sums.0.wrapping_add(v.wrapping_mul(i32::from(high[i])));
-                sums.1 = sums.1.wrapping_add(v.wrapping_mul(i32::from(low[i])));
-            }
-            let sum = (sums.0 << Weights::LOW_BITS).wrapping_add(sums.1).wrapping_add(HALF);
-            *out = (sum >> PRECISION).clamp(0, most) as i16;
         }
     }
 }
@@ -223,200 +204,198 @@ unsafe fn interleave_avx2(e: &[i16], we: i16, o: &[i16], wo: i16, out: &mut [i16
     count
 }
 
-/// [`matrix`] for 8-bit samples.
-pub fn matrix8(luma: &[i16], cb: &[i16], cr: &[i16], c: &Coefficients, out: [&mut [i16]; 3]) {
+/// [`matrix`] for 8-bit samples, whose coefficients have [`SHORT`] bits; chroma has `weight_bits` more, at most 4.
+pub fn matrix8(luma: &[u8], cb: &[i16], cr: &[i16], c: &Coefficients, out: [&mut [u8]; 3]) {
     let n = luma.len();
-    for (k, out) in c.k.iter().zip(out) {
-        let constant = (1i64 << (SHIFT - 1)) - k[0] * c.luma_zero - (k[1] + k[2]) * c.chroma_zero;
-        // The sum fits, the constant alone may not: wrapping adds give the sum.
-        let (constant, k) = (constant as i32, k.map(|v| v as i32));
-        let (cb, cr, out) = (&cb[..n], &cr[..n], &mut out[..n]);
-        let mut done = 0;
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2; all four slices hold `n` values.
-            done = unsafe { matrix8_avx2(luma, cb, cr, k, constant, out) };
-        }
-        for i in done..n {
-            let sum = constant
-                .wrapping_add(k[0].wrapping_mul(luma[i].into()))
-                .wrapping_add(k[1].wrapping_mul(cb[i].into()))
-                .wrapping_add(k[2].wrapping_mul(cr[i].into()));
-            out[i] = (sum >> SHIFT).clamp(0, 255) as i16;
-        }
+    let (cb, cr) = (&cb[..n], &cr[..n]);
+    let [r, g, b] = out.map(|out| &mut out[..n]);
+    let short = Short::new(c);
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") && short.k[0][1] == 0 && short.k[2][2] == 0 {
+        // SAFETY: the processor has AVX2; all six slices hold `n` values.
+        done = unsafe { matrix8_avx2(luma, cb, cr, &short, [&mut *r, &mut *g, &mut *b]) };
+    }
+    for i in done..n {
+        let [y, cb, cr] = [i32::from(luma[i]) << short.weight_bits, cb[i].into(), cr[i].into()];
+        let one = |k: &[i16; 3], constant: i32| {
+            let sum = constant + i32::from(k[0]) * y + i32::from(k[1]) * cb + i32::from(k[2]) * cr;
+            (sum >> short.shift()).clamp(0, 255) as u8
+        };
+        (r[i], g[i], b[i]) = (
+            one(&short.k[0], short.constant[0]),
+            one(&short.k[1], short.constant[1]),
+            one(&short.k[2], short.constant[2]),
+        );
     }
 }
 
-/// As many values as fill vectors; says how many. Coefficients are split in two halves for 16-bit multiply-adds, as
-/// weights are; chroma values have at most 12 bits.
+/// Coefficients of 16 bits, for luma brought to the scale of chroma.
+struct Short {
+    k: [[i16; 3]; 3],
+    /// Half a value less the zeros.
+    constant: [i32; 3],
+    weight_bits: u32,
+}
+
+impl Short {
+    fn new(c: &Coefficients) -> Short {
+        let scale = SHIFT - SHORT;
+        let k = c.k.map(|[y, cb, cr]| [y >> scale, cb >> (scale - c.weight_bits), cr >> (scale - c.weight_bits)]);
+        let constant = k.map(|[y, cb, cr]| {
+            (1 << (SHORT + c.weight_bits - 1)) - y * (c.luma_zero << c.weight_bits) - (cb + cr) * c.chroma_zero
+        });
+        // The largest coefficient is below 2.2, the largest product of a zero below 2^27.
+        Short { k: k.map(|k| k.map(|v| v as i16)), constant: constant.map(|v| v as i32), weight_bits: c.weight_bits }
+    }
+
+    fn shift(&self) -> u32 {
+        SHORT + self.weight_bits
+    }
+}
+
+/// As many values as fill vectors; says how many. Red has no Cb and blue has no Cr.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn matrix8_avx2(luma: &[i16], cb: &[i16], cr: &[i16], k: [i32; 3], constant: i32, out: &mut [i16]) -> usize {
+unsafe fn matrix8_avx2(luma: &[u8], cb: &[i16], cr: &[i16], short: &Short, out: [&mut [u8]; 3]) -> usize {
     use std::arch::x86_64::*;
-    const LOW: i32 = 12;
-    const STEP: usize = 16;
-    let pair = |a: i32, b: i32| {
-        let both = |a: i32, b: i32| _mm256_set1_epi32((a & 0xFFFF) | (b << 16));
-        (both(a >> LOW, b >> LOW), both(a & ((1 << LOW) - 1), b & ((1 << LOW) - 1)))
-    };
-    // A channel that has only one kind of chroma needs one pair.
-    let single = k[1] == 0 || k[2] == 0;
-    let first = if k[1] == 0 { pair(k[0], k[2]) } else { pair(k[0], k[1]) };
-    let second = pair(k[2], 0);
-    let (constant, zero) = (_mm256_set1_epi32(constant), _mm256_setzero_si256());
-    let top = _mm256_set1_epi16(255);
+    const HALF_STEP: usize = 16;
+    const STEP: usize = 2 * HALF_STEP;
+    let both = |a: i16, b: i16| _mm256_set1_epi32((i32::from(a) & 0xFFFF) | (i32::from(b) << 16));
+    let [[ry, _, rr], [gy, gb, gr], [by, bb, _]] = short.k;
+    let (red, blue, green, green_b) = (both(ry, rr), both(by, bb), both(gy, gr), both(0, gb));
+    let [red_c, green_c, blue_c] = short.constant.map(|c| _mm256_set1_epi32(c));
+    let (scale, shift) = (_mm_cvtsi32_si128(short.weight_bits as i32), _mm_cvtsi32_si128(short.shift() as i32));
+    let out = out.map(<[u8]>::as_mut_ptr);
     let count = luma.len() / STEP * STEP;
     for i in (0..count).step_by(STEP) {
         // SAFETY: all slices hold `count` values at least.
         unsafe {
-            let load = |from: &[i16]| _mm256_loadu_si256(from.as_ptr().add(i).cast());
-            let y = load(luma);
-            let a = load(if k[1] == 0 { cr } else { cb });
-            let sum = |x: __m256i, (high, low): (__m256i, __m256i)| {
-                let high = _mm256_slli_epi32::<LOW>(_mm256_madd_epi16(x, high));
-                _mm256_add_epi32(high, _mm256_madd_epi16(x, low))
-            };
-            let mut s0 = _mm256_add_epi32(constant, sum(_mm256_unpacklo_epi16(y, a), first));
-            let mut s1 = _mm256_add_epi32(constant, sum(_mm256_unpackhi_epi16(y, a), first));
-            if !single {
-                let b = load(cr);
-                s0 = _mm256_add_epi32(s0, sum(_mm256_unpacklo_epi16(b, zero), second));
-                s1 = _mm256_add_epi32(s1, sum(_mm256_unpackhi_epi16(b, zero), second));
+            let mut halves = [[_mm256_setzero_si256(); 3]; 2];
+            for (half, out) in halves.iter_mut().enumerate() {
+                let i = i + half * HALF_STEP;
+                let y = _mm256_cvtepu8_epi16(_mm_loadu_si128(luma.as_ptr().add(i).cast()));
+                let y = _mm256_sll_epi16(y, scale);
+                let b = _mm256_loadu_si256(cb.as_ptr().add(i).cast());
+                let r = _mm256_loadu_si256(cr.as_ptr().add(i).cast());
+                let (yr0, yr1) = (_mm256_unpacklo_epi16(y, r), _mm256_unpackhi_epi16(y, r));
+                let (yb0, yb1) = (_mm256_unpacklo_epi16(y, b), _mm256_unpackhi_epi16(y, b));
+                let sum = |pairs: __m256i, k: __m256i, add: __m256i| _mm256_add_epi32(_mm256_madd_epi16(pairs, k), add);
+                // Unpacking and packing both work within halves, so the order is kept.
+                let pack =
+                    |a: __m256i, b: __m256i| _mm256_packs_epi32(_mm256_sra_epi32(a, shift), _mm256_sra_epi32(b, shift));
+                *out = [
+                    pack(sum(yr0, red, red_c), sum(yr1, red, red_c)),
+                    pack(sum(yr0, green, sum(yb0, green_b, green_c)), sum(yr1, green, sum(yb1, green_b, green_c))),
+                    pack(sum(yb0, blue, blue_c), sum(yb1, blue, blue_c)),
+                ];
             }
-            let (s0, s1) = (_mm256_srai_epi32::<{ SHIFT as i32 }>(s0), _mm256_srai_epi32::<{ SHIFT as i32 }>(s1));
-            // Unpacking and packing both work within halves, so the order is kept.
-            let value = _mm256_min_epi16(_mm256_max_epi16(_mm256_packs_epi32(s0, s1), zero), top);
-            _mm256_storeu_si256(out.as_mut_ptr().add(i).cast(), value);
+            for channel in 0..3 {
+                let bytes = _mm256_packus_epi16(halves[0][channel], halves[1][channel]);
+                let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(bytes);
+                _mm256_storeu_si256(out[channel].add(i).cast(), bytes);
+            }
         }
     }
     count
 }
 
-/// [`horizontal`] over three rows that share their weights: the channels of one row, or three rows of one plane.
-pub fn horizontal3(rows: [&[i16]; 3], first: usize, weights: &Weights, most: i32, out: [&mut [i16]; 3]) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        let n = out.iter().map(|o| o.len()).min().unwrap_or(0).min(weights.starts.len());
-        let (least, most_read) = weights.span;
-        let inside = least >= first && rows.iter().all(|r| r.len() + first >= most_read);
-        if inside && out.iter().all(|o| o.len() == n) && weights.used <= weights.padded {
-            // SAFETY: the processor has AVX2; every start lies in all rows with its padded taps, of which a multiple of
-            // 8 is used; the outputs have as many values as are written.
-            return unsafe { horizontal3_avx2(rows, first, weights, most, out) };
-        }
-    }
-    for (row, out) in rows.into_iter().zip(out) {
-        horizontal_plain(row, first, weights, most, out);
-    }
+/// Up to [`STRIP`] rows, `stride` apart, each followed by as much room as a picture's rows have.
+#[derive(Clone, Copy)]
+pub struct Strip<'a> {
+    /// From the first row's first value on.
+    pub rows: &'a [u8],
+    /// From row to row.
+    pub stride: usize,
+    /// How many rows.
+    pub count: usize,
+    /// Values of a row, the first of which is the first that the weights read.
+    pub width: usize,
 }
 
-/// Sixteen taps at a time. Both halves of a weight are summed on their own and joined before the lanes are added up:
-/// wrapping sums, so the order does not matter.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn horizontal3_avx2(rows: [&[i16]; 3], first: usize, weights: &Weights, most: i32, out: [&mut [i16]; 3]) {
-    use std::arch::x86_64::*;
-    let taps = weights.padded;
-    let [a, b, c] = rows.map(<[i16]>::as_ptr);
-    let [out_a, out_b, out_c] = out;
-    let (half, low, high) = (_mm_set1_epi32(HALF), _mm_setzero_si128(), _mm_set1_epi32(most));
-    for i in 0..out_a.len() {
-        // SAFETY: see the caller.
-        unsafe {
-            let start = *weights.starts.get_unchecked(i) as usize - first;
-            let (wh, wl) = (weights.high.as_ptr().add(i * taps), weights.low.as_ptr().add(i * taps));
-            let mut sums = [[_mm256_setzero_si256(); 2]; 3];
-            let mut j = 0;
-            while j + Weights::PAD <= weights.used {
-                let h = _mm256_loadu_si256(wh.add(j).cast());
-                let l = _mm256_loadu_si256(wl.add(j).cast());
-                for (row, sums) in [a, b, c].into_iter().zip(&mut sums) {
-                    let v = _mm256_loadu_si256(row.add(start + j).cast());
-                    sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(v, h));
-                    sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(v, l));
-                }
-                j += Weights::PAD;
-            }
-            if j < weights.used {
-                let h = _mm_loadu_si128(wh.add(j).cast());
-                let l = _mm_loadu_si128(wl.add(j).cast());
-                for (row, sums) in [a, b, c].into_iter().zip(&mut sums) {
-                    let v = _mm_loadu_si128(row.add(start + j).cast());
-                    sums[0] = _mm256_add_epi32(sums[0], _mm256_zextsi128_si256(_mm_madd_epi16(v, h)));
-                    sums[1] = _mm256_add_epi32(sums[1], _mm256_zextsi128_si256(_mm_madd_epi16(v, l)));
-                }
-            }
-            let [x, y, z] =
-                sums.map(|[h, l]| _mm256_add_epi32(_mm256_slli_epi32::<{ Weights::LOW_BITS as i32 }>(h), l));
-            let lanes = _mm256_hadd_epi32(_mm256_hadd_epi32(x, y), _mm256_hadd_epi32(z, z));
-            let sum = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
-            let value = _mm_srai_epi32::<{ PRECISION as i32 }>(_mm_add_epi32(sum, half));
-            let value = _mm_min_epi32(_mm_max_epi32(value, low), high);
-            *out_a.get_unchecked_mut(i) = _mm_extract_epi32::<0>(value) as i16;
-            *out_b.get_unchecked_mut(i) = _mm_extract_epi32::<1>(value) as i16;
-            *out_c.get_unchecked_mut(i) = _mm_extract_epi32::<2>(value) as i16;
-        }
-    }
+/// Rows that [`horizontal`] takes at most.
+pub const STRIP: usize = 8;
+/// Values that must be readable behind the start of a row's last ones.
+pub const ROOM: usize = 16;
+
+/// Where the rows of a strip go, `n` values each, `stride` apart.
+pub struct Narrow<'a> {
+    /// From the first row's first value on.
+    pub rows: &'a mut [u8],
+    /// From row to row.
+    pub stride: usize,
+    /// Values of a row.
+    pub n: usize,
 }
 
-/// One row of the vertical pass: `rows` lie `stride` apart, `weights` one for each.
-pub fn vertical(rows: &[i16], stride: usize, weights: &[i32], most: i32, out: &mut [i16]) {
-    let mut done = 0;
+/// Lanes of strips, reused.
+pub type Lanes<const N: usize> = [Vec<i16>; N];
+
+/// The horizontal pass: `out[i] = clip((HALF + sum(row * weight)) >> PRECISION)` for each row of strips that share their
+/// weights and their number of rows: the channels of a picture, or parts of one plane. `first` is the first input that
+/// the weights read.
+pub fn horizontal<const N: usize>(
+    strips: [Strip; N],
+    first: usize,
+    weights: &Weights,
+    lanes: &mut Lanes<N>,
+    mut out: [Narrow; N],
+) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2")
-        && let Some(above) = weights.len().checked_sub(1)
-        && rows.len() >= above * stride + out.len()
+        && strips
+            .iter()
+            .all(|s| (1..=STRIP).contains(&s.count) && s.count == strips[0].count && s.width == strips[0].width)
+        && strips.iter().all(|s| s.rows.len() >= (s.count - 1) * s.stride + s.width.next_multiple_of(ROOM))
+        && out.iter().all(|o| o.rows.len() >= (strips[0].count - 1) * o.stride + o.n && o.n == out[0].n)
+        && out[0].n <= weights.starts.len()
     {
-        // SAFETY: the processor has AVX2; each of as many rows as there are weights holds as many values as `out`.
-        done = unsafe { vertical_avx2(rows, stride, weights, most, out) };
+        // SAFETY: the processor has AVX2; rows and outputs are as long as is asked for, and the weights read no column
+        // behind the strips'.
+        return unsafe {
+            for (strip, lanes) in strips.iter().zip(lanes.iter_mut()) {
+                strip::interleave(strip, lanes);
+            }
+            strip::horizontal(lanes, &weights.pairs, strips[0].count, &mut out);
+        };
     }
+    for (strip, out) in strips.iter().zip(&mut out) {
+        for row in 0..strip.count {
+            let values = &strip.rows[row * strip.stride..][..strip.width];
+            horizontal_plain(values, first, weights, &mut out.rows[row * out.stride..][..out.n]);
+        }
+    }
+}
+
+fn horizontal_plain(row: &[u8], first: usize, weights: &Weights, out: &mut [u8]) {
+    for (i, out) in out.iter_mut().enumerate() {
+        let own = &weights.full[i * weights.padded..][..weights.lengths[i] as usize];
+        let values = &row[weights.starts[i] as usize - first..][..own.len()];
+        let sum = values.iter().zip(own).fold(HALF, |sum, (v, w)| sum.wrapping_add(i32::from(*v).wrapping_mul(*w)));
+        *out = (sum >> PRECISION).clamp(0, 255) as u8;
+    }
+}
+
+/// Row `at` of the vertical pass: `rows`, `stride` apart, begin with the first input that the weights read.
+pub fn vertical(rows: &[u8], stride: usize, first: usize, weights: &Weights, at: usize, out: &mut [u8]) {
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        let last = weights.reads.len() - 1;
+        if rows.len() >= last * stride + out.len() {
+            // SAFETY: the processor has AVX2; each row that the weights read holds as many values as `out`.
+            done = unsafe { strip::vertical(rows, stride, last, &weights.pairs, at, out) };
+        }
+    }
+    let own = &weights.full[at * weights.padded..][..weights.lengths[at] as usize];
+    let rows = &rows[(weights.starts[at] as usize - first) * stride..];
     for (i, out) in out.iter_mut().enumerate().skip(done) {
-        let sum = weights
+        let sum = own
             .iter()
             .enumerate()
             .fold(HALF, |sum, (row, weight)| sum.wrapping_add(i32::from(rows[row * stride + i]).wrapping_mul(*weight)));
-        *out = (sum >> PRECISION).clamp(0, most) as i16;
+        *out = (sum >> PRECISION).clamp(0, 255) as u8;
     }
-}
-
-/// Two rows and sixteen columns at a time; says how many values it wrote. Weights are split as in [`horizontal`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn vertical_avx2(rows: &[i16], stride: usize, weights: &[i32], most: i32, out: &mut [i16]) -> usize {
-    use std::arch::x86_64::*;
-    const STEP: usize = 16;
-    const LOW: i32 = Weights::LOW_BITS as i32;
-    let (half, zero, top) = (_mm256_set1_epi32(HALF), _mm256_setzero_si256(), _mm256_set1_epi16(most as i16));
-    let both = |a: i32, b: i32| _mm256_set1_epi32((a & 0xFFFF) | (b << 16));
-    let count = out.len() / STEP * STEP;
-    for x in (0..count).step_by(STEP) {
-        // SAFETY: see the caller; an odd last row is paired with itself and a weight of zero.
-        unsafe {
-            let (mut h0, mut h1, mut l0, mut l1) = (zero, zero, zero, zero);
-            for (pair, weights) in weights.chunks(2).enumerate() {
-                let (first, second) = (weights[0], weights.get(1).copied().unwrap_or(0));
-                let at = rows.as_ptr().add(2 * pair * stride + x);
-                let a = _mm256_loadu_si256(at.cast());
-                let b = if weights.len() == 2 { _mm256_loadu_si256(at.add(stride).cast()) } else { a };
-                let high = both(first >> LOW, second >> LOW);
-                let low = both(first & ((1 << LOW) - 1), second & ((1 << LOW) - 1));
-                let (ab0, ab1) = (_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b));
-                h0 = _mm256_add_epi32(h0, _mm256_madd_epi16(ab0, high));
-                h1 = _mm256_add_epi32(h1, _mm256_madd_epi16(ab1, high));
-                l0 = _mm256_add_epi32(l0, _mm256_madd_epi16(ab0, low));
-                l1 = _mm256_add_epi32(l1, _mm256_madd_epi16(ab1, low));
-            }
-            let join = |high: __m256i, low: __m256i| {
-                let sum = _mm256_add_epi32(_mm256_slli_epi32::<LOW>(high), low);
-                _mm256_srai_epi32::<{ PRECISION as i32 }>(_mm256_add_epi32(sum, half))
-            };
-            // Unpacking and packing both work within halves, so the order is kept.
-            let value = _mm256_packs_epi32(join(h0, l0), join(h1, l1));
-            let value = _mm256_min_epi16(_mm256_max_epi16(value, zero), top);
-            _mm256_storeu_si256(out.as_mut_ptr().add(x).cast(), value);
-        }
-    }
-    count
 }
 
 #[cfg(test)]
@@ -425,11 +404,11 @@ mod tests {
     use crate::program::resample::{Filter, Span};
     use proptest::prelude::*;
 
-    fn values(seed: u64, n: usize) -> Vec<i16> {
+    fn values(seed: u64, n: usize) -> Vec<u8> {
         let mut state = seed;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as i16
+            (state >> 56) as u8
         };
         (0..n).map(|_| next()).collect()
     }
@@ -441,13 +420,12 @@ mod tests {
             let all = [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020, Matrix::Smpte240m, Matrix::Fcc, Matrix::Ycgco];
             let range = if seed % 2 == 0 { Range::Full } else { Range::Limited };
             let color = Color { matrix: all[kind], range, ..Color::srgb() };
-            let bytes = |s: u64, n: usize| values(s, n).iter().map(|v| *v as u8).collect::<Vec<u8>>();
             let axis = Axis::new(1, (seed % 3) as i32, (x0 + n).div_ceil(2), crate::program::yuv::Chroma::Linear);
             let (first, last) = (axis.tap(x0).a, axis.tap(x0 + n - 1).b);
             let mut short = [vec![0i16; n], vec![0i16; n]];
             let mut long = [vec![0i32; n], vec![0i32; n]];
             for c in 0..2 {
-                let (a, b) = (bytes(seed ^ c, last + 1 - first), bytes(!seed ^ c, last + 1 - first));
+                let (a, b) = (values(seed ^ c, last + 1 - first), values(!seed ^ c, last + 1 - first));
                 let mut row16: Vec<i16> = vec![0; a.len()];
                 widen(&a, &mut row16);
                 blend8(&mut row16, &b, 3, 1);
@@ -460,7 +438,7 @@ mod tests {
             }
             let luma = values(seed ^ 9, n);
             let coefficients = Coefficients::new(&color, 8, 4);
-            let mut narrow = [vec![0i16; n], vec![0i16; n], vec![0i16; n]];
+            let mut narrow = [vec![0u8; n], vec![0u8; n], vec![0u8; n]];
             let mut wide = narrow.clone();
             let [r, g, b] = &mut narrow;
             matrix8(&luma, &short[0], &short[1], &coefficients, [r, g, b]);
@@ -471,30 +449,60 @@ mod tests {
         }
 
         #[test]
-        fn wide_and_plain_loops_agree(seed in any::<u64>(), input in 1usize..300, out in 1usize..200) {
-            let weights = Weights::new(Span::whole(input, out), Filter::Lanczos, 0, out);
-            let row = values(seed, input + weights.padded);
-            let (mut wide, mut narrow) = (vec![0; out], vec![1; out]);
-            horizontal(&row, 0, &weights, 255, &mut wide);
-            horizontal_plain(&row, 0, &weights, 255, &mut narrow);
-            prop_assert_eq!(&wide, &narrow);
-            let others = [values(seed ^ 1, input + weights.padded), values(seed ^ 2, input + weights.padded)];
-            let mut three = [vec![0; out], vec![0; out], vec![0; out]];
-            let [a, b, c] = &mut three;
-            horizontal3([&row, &others[0], &others[1]], 0, &weights, 255, [a, b, c]);
-            prop_assert_eq!(&three[0], &narrow);
-            for (row, three) in others.iter().zip(&three[1..]) {
-                horizontal_plain(row, 0, &weights, 255, &mut narrow);
-                prop_assert_eq!(three, &narrow);
+        fn wide_and_plain_loops_agree(
+            seed in any::<u64>(), input in 1usize..300, out in 1usize..200, count in 1usize..=STRIP, kind in 0usize..5,
+        ) {
+            let filters = [Filter::Lanczos, Filter::Bicubic, Filter::Bilinear, Filter::Box, Filter::Nearest];
+            let first = seed as usize % out;
+            let weights = Weights::new(Span::whole(input, out), filters[kind], first, out - first);
+            let (reads, n) = (&weights.reads, out - first);
+            let (width, stride) = (reads.len(), reads.len() + ROOM);
+            let mut rows = [values(seed, stride * count), values(!seed, stride * count)];
+            // Flat and extreme rows lie on the border between two values more often.
+            if seed % 3 == 0 {
+                rows[0].iter_mut().for_each(|v| *v = if *v > 127 { 255 } else { 0 });
             }
-            let taps: Vec<i32> = weights.full[..weights.lengths[0] as usize].to_vec();
-            let rows = values(!seed, taps.len() * out);
-            vertical(&rows, out, &taps, 255, &mut wide);
-            for (i, value) in narrow.iter_mut().enumerate() {
-                let sum: i64 = taps.iter().enumerate().map(|(r, w)| i64::from(rows[r * out + i]) * i64::from(*w)).sum();
-                *value = ((sum + i64::from(HALF)) >> PRECISION).clamp(0, 255) as i16;
+            let mut wide = [vec![0; n * count], vec![0; n * count]];
+            let strips = rows.each_ref().map(|rows| Strip { rows, stride, count, width });
+            let to = wide.each_mut().map(|rows| Narrow { rows, stride: n, n });
+            horizontal(strips, reads.start, &weights, &mut Default::default(), to);
+            for (rows, wide) in rows.iter().zip(&wide) {
+                for row in 0..count {
+                    let mut narrow = vec![1; n];
+                    horizontal_plain(&rows[row * stride..][..width], reads.start, &weights, &mut narrow);
+                    prop_assert_eq!(&wide[row * n..][..n], &narrow);
+                }
             }
-            prop_assert_eq!(&wide, &narrow);
+            // The same weights down columns.
+            let across = count * 9;
+            let plane = values(!seed, width * across);
+            for at in 0..n {
+                let (mut row, mut column) = (vec![0; across], vec![0]);
+                vertical(&plane, across, reads.start, &weights, at, &mut row);
+                for x in 0..across {
+                    vertical(&plane[x..], across, reads.start, &weights, at, &mut column);
+                    prop_assert_eq!(row[x], column[0]);
+                }
+            }
+        }
+
+        /// The guess must be no more than a guess: with a slack of nothing some sums come out wrong.
+        #[test]
+        fn slack_bounds_what_guesses_leave_out(seed in any::<u64>(), input in 2usize..400, out in 1usize..100) {
+            let weights = Weights::new(Span::whole(input, out), Filter::Bicubic, 0, out);
+            let row = values(seed, input);
+            let pairs = &weights.pairs;
+            for i in 0..out {
+                let own = &weights.full[i * weights.padded..][..weights.lengths[i] as usize];
+                let start = weights.starts[i] as usize;
+                let exact: i64 = own.iter().zip(&row[start..]).map(|(w, v)| i64::from(*w) * i64::from(*v)).sum();
+                let guesses = pairs.guess[i * pairs.count..][..pairs.count].iter().flatten();
+                let from = 2 * pairs.starts[i] as usize + weights.reads.start;
+                let guess: i64 = guesses.zip(row[from..].iter().chain(&[0])).map(|(w, v)| i64::from(*w) * i64::from(*v)).sum();
+                let beyond = exact + i64::from(HALF) - (guess << pairs.shift);
+                let [least, most] = pairs.slack[i].map(i64::from);
+                prop_assert!((least..=most).contains(&beyond), "{least} {beyond} {most}");
+            }
         }
     }
 }
