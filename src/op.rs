@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 pub use crate::program::resample::Filter;
 use crate::tensor::{Dtype, Layout};
-pub use params::{Kernel, Paint, Shear, Spread};
+pub use params::{Curve, Kernel, Paint, Shear, Spread};
 
 /// Whose order of passes a resize follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
@@ -150,6 +150,18 @@ pub enum Op {
         /// The file.
         file: String,
     },
+    /// Pictures of high dynamic range (PQ, HLG) to SDR BT.709; all others stay as they are. It is part of the conversion to
+    /// RGB, from 12-bit codes and before any resize, wherever it stands in the list. SDR white is 203 cd/m2 (ITU-R BT.2408),
+    /// the curve is applied to the brightest channel and the others follow, colours outside of BT.709 are clipped, and the
+    /// result is BT.1886's (gamma 2.4).
+    Tonemap {
+        /// What becomes of light that SDR cannot show.
+        #[serde(default)]
+        curve: Curve,
+        /// Where the curve ends, in cd/m2; for `bt2390`. The mastering display's peak, where that is known.
+        #[serde(default = "mastering_peak")]
+        peak: f64,
+    },
     /// A part of random area and shape, resized to `w` x `h`. Differs from torchvision's in nothing but that the resize
     /// is Pillow's.
     RandomResizedCrop {
@@ -260,6 +272,9 @@ fn half() -> f64 {
 fn one() -> i32 {
     1
 }
+fn mastering_peak() -> f64 {
+    1000.0
+}
 fn tenth() -> f64 {
     0.1
 }
@@ -291,9 +306,6 @@ const MAX_SHEAR: f64 = 89.0;
 
 /// ImageNet's mean and standard deviation, as torchvision's weights use them.
 pub const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-
-/// Operations of the interface that this version does not have.
-const UNBUILT: &[&str] = &["tonemap"];
 
 impl Op {
     /// Reads `name:key=value,key=value`. A part without `=` continues the list of the key before it; a first word
@@ -331,9 +343,6 @@ impl Op {
     /// Reads a table with `op` and the operation's parameters.
     pub fn from_value(mut value: Value) -> Result<Op> {
         let name = value.get("op").and_then(Value::as_str).unwrap_or_default().to_owned();
-        if UNBUILT.contains(&name.as_str()) {
-            return Err(Error::usage(format!("this version does not have the operation {name} yet; leave it out")));
-        }
         if name == "normalize"
             && let Some(table) = value.as_object_mut()
             && let Some(preset) = table.remove("preset")
@@ -410,6 +419,7 @@ impl Op {
                 }
                 hue.map_or(Ok(()), |hue| range("hue", hue.symmetric(), -0.5, 0.5))
             }
+            Op::Tonemap { peak, .. } => range("peak", [*peak; 2], 203.0, 10_000.0),
             Op::GaussianBlur { kernel, sigma } => {
                 if let Some(n) = kernel.sides().into_iter().find(|n| n % 2 == 0 || *n > MAX_KERNEL) {
                     return Err(Error::usage(format!(
@@ -473,7 +483,7 @@ pub fn rgb(text: &str) -> Result<[u8; 3]> {
 
 /// The value of `key`: a number where it reads as one, but for keys that are words; six digits can be a colour.
 fn word(key: &str, text: &str) -> Value {
-    let words = ["fill", "filter", "match", "align", "axis", "dtype", "layout", "preset", "file"];
+    let words = ["fill", "filter", "match", "align", "axis", "dtype", "layout", "preset", "file", "curve"];
     if words.contains(&key) || (key == "value" && text.len() == 6) {
         return Value::from(text);
     }
@@ -491,6 +501,7 @@ fn shorthand(op: &str, word: &str) -> Option<&'static str> {
         "flip" | "random_flip" if word == "h" || word == "v" => Some("axis"),
         "random_flip" | "random_grayscale" | "random_erasing" => Some("p"),
         "lut" => Some("file"),
+        "tonemap" => Some("curve"),
         "gaussian_blur" => Some("kernel"),
         "random_affine" => Some("degrees"),
         "rotate90" => Some("k"),
@@ -500,8 +511,11 @@ fn shorthand(op: &str, word: &str) -> Option<&'static str> {
     }
 }
 
-/// Checks the order: `normalize` and `to` come last, once each, in this order.
+/// Checks the order: `normalize` and `to` come last, once each, in this order; `tonemap` stands there once.
 pub fn validate(ops: &[Op]) -> Result<()> {
+    if ops.iter().filter(|op| matches!(op, Op::Tonemap { .. })).count() > 1 {
+        return Err(Error::usage("tonemap is listed twice: it is done once, in the conversion to RGB"));
+    }
     let rank = |op: &Op| match op {
         Op::Normalize { .. } => 1,
         Op::To { .. } => 2,
@@ -578,7 +592,8 @@ mod tests {
             "blur",
             "crop:x=1",
             "flip:axis=q",
-            "tonemap",
+            "tonemap:filmic",
+            "tonemap:peak=100",
             "normalize:mean=1,2,std=1,1,1",
             "resize:short=3,short=4",
             "resize:shrot=3",
@@ -614,5 +629,6 @@ mod tests {
         assert!(validate(&[op("normalize:imagenet"), op("flip:axis=h")]).is_err());
         assert!(validate(&[op("to:dtype=u8"), op("normalize:imagenet")]).is_err());
         assert!(validate(&[op("flip:axis=h"), op("normalize:imagenet"), op("to:dtype=f16")]).is_ok());
+        assert!(validate(&[op("tonemap"), op("flip"), op("tonemap:clip")]).is_err());
     }
 }

@@ -9,6 +9,7 @@ mod augment;
 pub mod blur;
 pub mod lut;
 pub mod resample;
+pub mod tonemap;
 pub mod yuv;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::rng::{Draw, Purpose};
 use crate::tensor::{Dtype, Layout};
 use lut::{Cube, Lut};
 use resample::Filter;
+use tonemap::Tonemap;
 use yuv::Chroma;
 
 /// Order of resizing and colour conversion.
@@ -206,6 +208,8 @@ pub struct Program {
     ops: Vec<Op>,
     /// Tables of the `lut` operations, by the file as it is written there.
     luts: BTreeMap<String, Lut>,
+    /// What the conversion to RGB does with pictures of high dynamic range.
+    pub tonemap: Option<Tonemap>,
     /// What else decides pixels.
     pub settings: Settings,
     /// How the result is written down.
@@ -236,8 +240,13 @@ impl Program {
             Dtype::U8 => Vec::new(),
             _ => table(normalize),
         };
-        let ops: Vec<Op> =
-            ops.iter().filter(|op| !matches!(op, Op::Normalize { .. } | Op::To { .. })).cloned().collect();
+        let tonemap = ops.iter().find_map(|op| match op {
+            Op::Tonemap { curve, peak } => Some(Tonemap { curve: *curve, peak: *peak }),
+            _ => None,
+        });
+        // What is part of the conversion or of packing is no step.
+        let step = |op: &&Op| !matches!(op, Op::Tonemap { .. } | Op::Normalize { .. } | Op::To { .. });
+        let ops: Vec<Op> = ops.iter().filter(step).cloned().collect();
         let mut luts = BTreeMap::new();
         for op in &ops {
             if let Op::Lut { file } = op
@@ -246,7 +255,7 @@ impl Program {
                 luts.insert(file.clone(), Lut::load(file)?);
             }
         }
-        Ok(Program { ops, luts, settings, out: Output { dtype, layout, table } })
+        Ok(Program { ops, luts, tonemap, settings, out: Output { dtype, layout, table } })
     }
 
     /// The files that were read, with the SHA-256 of each.
@@ -487,7 +496,7 @@ impl Steps {
             Op::RandomErasing { p, scale, ratio, value } => {
                 return Ok(Some(self.random_erasing(*p, *scale, *ratio, value.rgb()?, draw())));
             }
-            Op::Normalize { .. } | Op::To { .. } => {}
+            Op::Tonemap { .. } | Op::Normalize { .. } | Op::To { .. } => {}
         }
         Ok(None)
     }
@@ -501,7 +510,12 @@ fn word(value: &impl Serialize) -> String {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Settings { quality, chroma, .. } = self.settings;
-        writeln!(f, "convert  to 8-bit RGB ({} order, chroma {}), upright", word(&quality), word(&chroma))?;
+        let order = (word(&quality), word(&chroma));
+        write!(f, "convert  to 8-bit RGB ({} order, chroma {}), upright", order.0, order.1)?;
+        if let Some(Tonemap { curve, peak }) = &self.tonemap {
+            write!(f, "; PQ and HLG tone-mapped to SDR (curve {}, peak {peak} cd/m2)", word(curve))?;
+        }
+        writeln!(f)?;
         for op in &self.ops {
             let table = serde_json::to_value(op).unwrap_or_default();
             let parameters = table.as_object().into_iter().flatten().filter(|(key, _)| *key != "op");

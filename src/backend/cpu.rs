@@ -11,6 +11,7 @@ mod lut;
 mod picture;
 mod resize;
 pub mod simd;
+mod tone;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ use resize::Cache;
 #[derive(Default)]
 pub struct Cpu {
     weights: Arc<Cache>,
+    tones: tone::Tones,
 }
 
 impl Cpu {
@@ -46,12 +48,14 @@ impl Backend for Cpu {
 
     fn run(&self, program: &Program, frame: &Frame, key: &DrawKey) -> Result<Processed> {
         let steps = program.resolve((frame.width, frame.height), frame.orientation, frame.sample_aspect, key)?;
+        let tone = program.tonemap.map_or(Ok(None), |tonemap| self.tones.get(tonemap, &frame.color))?;
         let work = Work {
-            converter: Converter::new(frame, program.settings.chroma)?,
+            // What is mapped is mapped at full size.
+            fast: program.settings.quality == Quality::Fast && tone.is_none(),
+            converter: Converter::new(frame, program.settings.chroma, tone)?,
             frame,
             steps: &steps,
             weights: &self.weights,
-            fast: program.settings.quality == Quality::Fast,
         };
         let (w, h) = steps.size();
         let picture = work.after(steps.steps.len(), Window { x: 0, y: 0, w: w as usize, h: h as usize });

@@ -107,3 +107,14 @@ impl Paint {
         }
     }
 }
+
+/// How a picture of high dynamic range is brought to the standard one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Curve {
+    /// The knee of ITU-R BT.2390.
+    #[default]
+    Bt2390,
+    /// What is brighter than the standard's white becomes white.
+    Clip,
+}

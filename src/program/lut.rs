@@ -30,7 +30,7 @@ pub struct Cube {
 
 impl Cube {
     /// For codes whose place on each axis, 0 to 1, is given; `nodes` are of 0 to 1 (black to white).
-    fn new(size: usize, places: [Vec<f64>; 3], nodes: &[[f64; 3]]) -> Cube {
+    pub(super) fn new(size: usize, places: [Vec<f64>; 3], nodes: &[[f64; 3]]) -> Cube {
         let node = |v: f64| fixed(v.clamp(-NODE_MOST, NODE_MOST) * 255.0, NODE_FRACTION);
         Cube {
             size,

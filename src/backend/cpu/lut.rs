@@ -17,16 +17,20 @@ pub fn table(picture: &mut Picture, tables: &[[u8; 256]; 3]) {
 /// Each pixel through the cube.
 pub fn cube(picture: &mut Picture, cube: &Cube) {
     for y in 0..picture.h {
-        let [r, g, b] = picture.rows_mut(y);
-        for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
-            [*r, *g, *b] = color(cube, [*r as usize, *g as usize, *b as usize]);
-        }
+        row(cube, picture.rows_mut(y));
+    }
+}
+
+/// Codes through the cube.
+pub fn row(cube: &Cube, [r, g, b]: [&mut [i16]; 3]) {
+    for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
+        [*r, *g, *b] = color(cube, [*r as usize, *g as usize, *b as usize]);
     }
 }
 
 /// Tetrahedral interpolation: from the cell's first node along the axis of the largest fraction, then of the middle one,
 /// then of the smallest.
-pub fn color(cube: &Cube, codes: [usize; 3]) -> [i16; 3] {
+fn color(cube: &Cube, codes: [usize; 3]) -> [i16; 3] {
     const ONE: i32 = 1 << FRACTION;
     const SHIFT: u32 = FRACTION + NODE_FRACTION;
     let (mut at, mut stride) = (0, 1);
