@@ -82,7 +82,7 @@ impl Draw {
 
     /// A whole number less than `n`; each is as likely as any other, to 1 in `2^32 / n`.
     pub fn below(&mut self, n: u32) -> u32 {
-        (u64::from(self.bits()) * u64::from(n) >> 32) as u32
+        ((u64::from(self.bits()) * u64::from(n)) >> 32) as u32
     }
 }
 

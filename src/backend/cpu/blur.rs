@@ -55,7 +55,7 @@ fn grown(at: usize, n: usize, half: usize, all: usize) -> (usize, usize) {
 
 /// Position `at - half` of `n`, reflected at the ends, which are not repeated.
 fn reflected(at: usize, half: usize, n: usize) -> usize {
-    let at = if at < half { half - at } else { at - half };
+    let at = at.abs_diff(half);
     if at < n { at } else { 2 * (n - 1) - at }
 }
 
