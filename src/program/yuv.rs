@@ -13,6 +13,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tonemap;
 use crate::color::{Color, Matrix, Range, Siting};
 use crate::error::Error;
 use crate::frame::PixelFormat;
@@ -61,13 +62,22 @@ pub struct Coefficients {
 impl Coefficients {
     /// For pictures of `color` with `depth` bits a sample whose chroma is interpolated to `weight_bits` more.
     pub fn new(color: &Color, depth: u8, weight_bits: u32) -> Coefficients {
+        Self::scaled(color, depth, weight_bits, 255.0)
+    }
+
+    /// The same for codes of 12 bits instead of 8: what [`Coefficients`] gives is shifted by 4 bits less.
+    pub fn deep(color: &Color, depth: u8, weight_bits: u32) -> Coefficients {
+        Self::scaled(color, depth, weight_bits, f64::from(tonemap::MOST) / 16.0)
+    }
+
+    fn scaled(color: &Color, depth: u8, weight_bits: u32, white: f64) -> Coefficients {
         let full = color.range == Range::Full;
         let step = f64::from(1u32 << (depth - 8));
         let top = f64::from((1u32 << depth) - 1);
         // Codes from black to white, and from -0.5 to 0.5 of chroma.
         let (luma, chroma) = if full { (top, top) } else { (219.0 * step, 224.0 * step) };
-        let y = 255.0 / luma;
-        let c = 255.0 / chroma;
+        let y = white / luma;
+        let c = white / chroma;
         let real = match (color.matrix, color.matrix.kr_kb()) {
             (_, Some((kr, kb))) => {
                 let kg = 1.0 - kr - kb;
@@ -178,7 +188,8 @@ mod tests {
             for range in [Range::Limited, Range::Full] {
                 for (depth, bits) in [(8, 0), (8, 4), (8, 6), (10, 4), (12, 4), (12, 6)] {
                     let color = Color { matrix, range, ..Color::srgb() };
-                    let c = Coefficients::new(&color, depth, bits);
+                    // The deep ones are a little larger.
+                    let c = Coefficients::deep(&color, depth, bits);
                     let most = c.k.iter().map(|row| {
                         row[0].abs() * (1 << depth)
                             + (row[1].abs() + row[2].abs()) * (1 << (u32::from(depth) - 1 + bits))

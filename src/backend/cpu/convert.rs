@@ -2,15 +2,21 @@
 //!
 //! The tables are [`crate::program::yuv`]'s; the inner loops are in [`super::simd`].
 
-use super::simd;
+use std::sync::Arc;
+
+use super::{lut, simd};
 use crate::error::{Error, RejectKind, Result};
 use crate::frame::{Frame, PixelFormat, Plane as Stored};
-use crate::program::yuv::{Axis, Chroma, Coefficients, Tap, axes};
+use crate::program::lut::Cube;
+use crate::program::tonemap::{DEPTH, MOST};
+use crate::program::yuv::{Axis, Chroma, Coefficients, SHIFT, Tap, axes};
 
 /// Everything that the rows of one frame share.
 pub struct Converter<'a> {
     planes: Vec<Plane<'a>>,
     kind: Kind,
+    /// From 12-bit codes to 8-bit ones, for pictures of high dynamic range.
+    tone: Option<Arc<Cube>>,
 }
 
 /// A plane whose bytes were looked up once: asking a decoder's picture for them takes longer than a row.
@@ -43,13 +49,15 @@ pub struct Scratch {
     chroma: [Vec<i32>; 2],
     /// The same for 8-bit samples.
     short: [Vec<i16>; 4],
+    /// Channels of 12 bits.
+    codes: [Vec<u16>; 3],
 }
 
 impl<'a> Converter<'a> {
-    /// Checks that the planes hold what the format promises.
+    /// Checks that the planes hold what the format promises. With `tone`, colours go through that table.
     ///
     /// Errors: [`RejectKind::Corrupt`] for a plane that is too small, [`Error::bug`] for a depth out of 8..=16.
-    pub fn new(frame: &'a Frame, chroma: Chroma) -> Result<Converter<'a>> {
+    pub fn new(frame: &'a Frame, chroma: Chroma, tone: Option<Arc<Cube>>) -> Result<Converter<'a>> {
         let (w, h) = (frame.width as usize, frame.height as usize);
         let planes: Vec<(usize, usize)> = match frame.format {
             PixelFormat::Rgb8 => vec![(w * 3, h)],
@@ -76,7 +84,8 @@ impl<'a> Converter<'a> {
             PixelFormat::Gbr { depth } => Kind::Plain { depth, limited, channels: [2, 0, 1] },
             PixelFormat::Yuv { depth, .. } => {
                 let (x, y) = axes(frame.format, frame.color.siting, frame.width, frame.height, chroma);
-                Kind::Yuv { depth, coefficients: Coefficients::new(&frame.color, depth, x.bits + y.bits), x, y }
+                let coefficients = if tone.is_some() { Coefficients::deep } else { Coefficients::new };
+                Kind::Yuv { depth, coefficients: coefficients(&frame.color, depth, x.bits + y.bits), x, y }
             }
         };
         let depth = match kind {
@@ -87,13 +96,21 @@ impl<'a> Converter<'a> {
             return Err(Error::bug(format!("a picture of {depth} bits a sample; expected 8 to 16")));
         }
         let planes = frame.planes.iter().map(|p| Plane { data: &p.data, stride: p.stride }).collect();
-        Ok(Converter { planes, kind })
+        Ok(Converter { planes, kind, tone })
     }
 
     /// Columns `x0..x0 + n` of row `y` (as stored, before orientation); each of `out` holds at least n values.
     pub fn row(&self, y: usize, x0: usize, n: usize, scratch: &mut Scratch, out: [&mut [u8]; 3]) {
         let [r, g, b] = out;
         let (r, g, b) = (&mut r[..n], &mut g[..n], &mut b[..n]);
+        if let Some(cube) = &self.tone {
+            self.codes(y, x0, n, scratch);
+            let [red, green, blue] = &scratch.codes;
+            for (i, ((red, green), blue)) in red.iter().zip(green).zip(blue).enumerate() {
+                [r[i], g[i], b[i]] = lut::color(cube, [*red, *green, *blue].map(usize::from));
+            }
+            return;
+        }
         match &self.kind {
             Kind::Rgb => {
                 let plane = &self.planes[0];
@@ -115,25 +132,61 @@ impl<'a> Converter<'a> {
                 simd::matrix8(luma, cb, cr, coefficients, [r, g, b]);
             }
             Kind::Yuv { depth, coefficients, x, y: vertical } => {
-                read(&self.planes[0], y, x0, n, *depth, &mut scratch.luma);
-                let tap = vertical.tap(y);
-                for i in 0..2 {
-                    let plane = &self.planes[1 + i];
-                    self.chroma_row(
-                        plane,
-                        tap,
-                        x,
-                        vertical.bits,
-                        *depth,
-                        x0,
-                        n,
-                        &mut scratch.blended[i],
-                        &mut scratch.chroma[i],
-                    );
-                }
+                self.grid(y, x0, n, (*depth, x, vertical), scratch);
                 let [cb, cr] = &scratch.chroma;
                 simd::matrix(&scratch.luma, cb, cr, coefficients, *depth, [r, g, b]);
             }
+        }
+    }
+
+    /// The same as codes of 12 bits, through no table, to `scratch.codes`.
+    fn codes(&self, y: usize, x0: usize, n: usize, scratch: &mut Scratch) {
+        match &self.kind {
+            Kind::Rgb => {
+                let plane = &self.planes[0];
+                let pixels = plane.data[plane.stride * y + 3 * x0..][..3 * n].chunks_exact(3);
+                for (channel, out) in scratch.codes.iter_mut().enumerate() {
+                    out.clear();
+                    out.extend(pixels.clone().map(|p| u16::from(p[channel]) << 4 | u16::from(p[channel]) >> 4));
+                }
+            }
+            Kind::Plain { depth, limited, channels } => {
+                let up = 1i64 << (depth - 8);
+                let (zero, span) = if *limited { (16 * up, 219 * up) } else { (0, (1 << depth) - 1) };
+                for (out, plane) in scratch.codes.iter_mut().zip(channels) {
+                    read(&self.planes[*plane], y, x0, n, *depth, &mut scratch.luma);
+                    out.clear();
+                    out.extend(scratch.luma.iter().map(|v| {
+                        let code = ((i64::from(*v) - zero) * i64::from(MOST) * 2 + span).div_euclid(2 * span);
+                        code.clamp(0, MOST.into()) as u16
+                    }));
+                }
+            }
+            Kind::Yuv { depth, coefficients, x, y: vertical } => {
+                self.grid(y, x0, n, (*depth, x, vertical), scratch);
+                const BITS: u32 = SHIFT + 8 - DEPTH;
+                let (luma_zero, chroma_zero) = (coefficients.luma_zero, coefficients.chroma_zero);
+                for ([ky, kb, kr], out) in coefficients.k.into_iter().zip(&mut scratch.codes) {
+                    // Up to 12 bits all of this fits 32; see program::yuv.
+                    let constant = (1i64 << (BITS - 1)) - ky * luma_zero - (kb + kr) * chroma_zero;
+                    let samples = scratch.luma.iter().zip(&scratch.chroma[0]).zip(&scratch.chroma[1]);
+                    out.clear();
+                    out.extend(samples.map(|((luma, cb), cr)| {
+                        let sum = constant + ky * i64::from(*luma) + kb * i64::from(*cb) + kr * i64::from(*cr);
+                        (sum >> BITS).clamp(0, MOST.into()) as u16
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Luma and chroma of one row on the luma grid.
+    fn grid(&self, y: usize, x0: usize, n: usize, (depth, x, vertical): (u8, &Axis, &Axis), scratch: &mut Scratch) {
+        read(&self.planes[0], y, x0, n, depth, &mut scratch.luma);
+        let tap = vertical.tap(y);
+        for i in 0..2 {
+            let (blended, chroma) = (&mut scratch.blended[i], &mut scratch.chroma[i]);
+            self.chroma_row(&self.planes[1 + i], tap, x, vertical.bits, depth, x0, n, blended, chroma);
         }
     }
 
