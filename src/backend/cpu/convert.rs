@@ -201,11 +201,9 @@ impl<'a> Converter<'a> {
             let whole = x.sub == 0;
             let row: &mut Vec<i16> = if whole { &mut *out } else { &mut *blended };
             row.resize(width, 0);
-            simd::widen(bytes(plane, tap.a, first, width), row);
-            if vertical.bits > 0 {
-                let rest = (1 << vertical.bits) - tap.weight;
-                simd::blend8(row, bytes(plane, tap.b, first, width), rest as i16, tap.weight as i16);
-            }
+            let rest = (1 << vertical.bits) - tap.weight;
+            let (a, b) = (bytes(plane, tap.a, first, width), bytes(plane, tap.b, first, width));
+            simd::blend8(a, b, rest as i16, tap.weight as i16, row);
             if !whole {
                 out.resize(n, 0);
                 simd::upsample2_8(blended, x, x0, first, out);

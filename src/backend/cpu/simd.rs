@@ -125,19 +125,10 @@ twice! {
 }
 
 twice! {
-    /// Bytes to values.
-    pub fn widen / widen_avx2 / widen_plain(bytes: &[u8], out: &mut [i16]) {
-        for (byte, out) in bytes.iter().zip(out) {
-            *out = i16::from(*byte);
-        }
-    }
-}
-
-twice! {
-    /// [`blend`] for 8-bit samples: sums up to 4 times 255.
-    pub fn blend8 / blend8_avx2 / blend8_plain(a: &mut [i16], b: &[u8], wa: i16, wb: i16) {
-        for (a, b) in a.iter_mut().zip(b) {
-            *a = *a * wa + i16::from(*b) * wb;
+    /// [`blend`] for 8-bit samples, `a * wa + b * wb`: sums up to 4 times 255.
+    pub fn blend8 / blend8_avx2 / blend8_plain(a: &[u8], b: &[u8], wa: i16, wb: i16, out: &mut [i16]) {
+        for ((a, b), out) in a.iter().zip(b).zip(out) {
+            *out = i16::from(*a) * wa + i16::from(*b) * wb;
         }
     }
 }
@@ -169,7 +160,13 @@ fn interleave(e: &[i16], we: i16, o: &[i16], wo: i16, out: &mut [i16]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") && e.len() > out.len() / 2 && o.len() > out.len() / 2 {
         // SAFETY: the processor has AVX2; both inputs hold a value more than there are pairs.
-        done = unsafe { interleave_avx2(e, we, o, wo, out) };
+        done = unsafe {
+            match (we, wo) {
+                (0, 2) => interleave_avx2::<0, 2>(e, o, out),
+                (3, 1) => interleave_avx2::<3, 1>(e, o, out),
+                _ => 0,
+            }
+        };
     }
     for (i, pair) in out.chunks_exact_mut(2).enumerate().skip(done) {
         pair[0] = e[i] * (4 - we) + e[i + 1] * we;
@@ -180,21 +177,16 @@ fn interleave(e: &[i16], we: i16, o: &[i16], wo: i16, out: &mut [i16]) {
 /// As many pairs as fill vectors; says how many.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn interleave_avx2(e: &[i16], we: i16, o: &[i16], wo: i16, out: &mut [i16]) -> usize {
+unsafe fn interleave_avx2<const EVEN: i16, const ODD: i16>(e: &[i16], o: &[i16], out: &mut [i16]) -> usize {
     use std::arch::x86_64::*;
     const STEP: usize = 16;
     let count = out.len() / 2 / STEP * STEP;
-    let weights = |w: i16| (_mm256_set1_epi16(4 - w), _mm256_set1_epi16(w));
-    let (ew, ow) = (weights(we), weights(wo));
     for i in (0..count).step_by(STEP) {
         // SAFETY: `i + STEP` is at most the number of pairs, and the inputs hold one value more than that.
         unsafe {
-            let sum = |from: *const i16, (first, second): (__m256i, __m256i)| {
-                let a = _mm256_loadu_si256(from.add(i).cast());
-                let b = _mm256_loadu_si256(from.add(i + 1).cast());
-                _mm256_add_epi16(_mm256_mullo_epi16(a, first), _mm256_mullo_epi16(b, second))
-            };
-            let (even, odd) = (sum(e.as_ptr(), ew), sum(o.as_ptr(), ow));
+            let load = |from: &[i16], i: usize| _mm256_loadu_si256(from.as_ptr().add(i).cast());
+            let even = quarters::<EVEN>(load(e, i), load(e, i + 1));
+            let odd = quarters::<ODD>(load(o, i), load(o, i + 1));
             let (low, high) = (_mm256_unpacklo_epi16(even, odd), _mm256_unpackhi_epi16(even, odd));
             let to = out.as_mut_ptr().add(2 * i);
             _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256::<0x20>(low, high));
@@ -202,6 +194,21 @@ unsafe fn interleave_avx2(e: &[i16], we: i16, o: &[i16], wo: i16, out: &mut [i16
         }
     }
     count
+}
+
+/// `a (4 - B) + b B` by additions, which processors have more units for than for products.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quarters<const B: i16>(a: std::arch::x86_64::__m256i, b: std::arch::x86_64::__m256i) -> std::arch::x86_64::__m256i {
+    use std::arch::x86_64::*;
+    let triple = |v: __m256i| _mm256_add_epi16(_mm256_slli_epi16::<1>(v), v);
+    match B {
+        0 => _mm256_slli_epi16::<2>(a),
+        1 => _mm256_add_epi16(triple(a), b),
+        2 => _mm256_slli_epi16::<1>(_mm256_add_epi16(a, b)),
+        _ => _mm256_add_epi16(a, triple(b)),
+    }
 }
 
 /// [`matrix`] for 8-bit samples, whose coefficients have [`SHORT`] bits; chroma has `weight_bits` more, at most 4.
@@ -427,8 +434,7 @@ mod tests {
             for c in 0..2 {
                 let (a, b) = (values(seed ^ c, last + 1 - first), values(!seed ^ c, last + 1 - first));
                 let mut row16: Vec<i16> = vec![0; a.len()];
-                widen(&a, &mut row16);
-                blend8(&mut row16, &b, 3, 1);
+                blend8(&a, &b, 3, 1, &mut row16);
                 let mut row32: Vec<i32> = a.iter().map(|v| i32::from(*v)).collect();
                 blend(&mut row32, &b.iter().map(|v| i32::from(*v)).collect::<Vec<_>>(), 3, 1);
                 prop_assert!(row16.iter().zip(&row32).all(|(a, b)| i32::from(*a) == *b));

@@ -110,25 +110,41 @@ unsafe fn position<const N: usize>(lanes: &Lanes<N>, weights: &Pairs, i: usize) 
     unsafe {
         let start = *weights.starts.get_unchecked(i) as usize * 2 * STRIP;
         let from = lanes.each_ref().map(|lanes| lanes.as_ptr().add(start).cast::<__m256i>());
-        let sum = |parts: &[[i16; 2]]| {
-            let parts = parts.as_ptr().add(i * weights.count).cast::<i32>();
-            let mut sums = [_mm256_setzero_si256(); N];
-            for pair in 0..weights.count {
-                let weight = _mm256_set1_epi32(parts.add(pair).read_unaligned());
-                for (sum, from) in sums.iter_mut().zip(from) {
-                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(_mm256_loadu_si256(from.add(pair)), weight));
-                }
-            }
-            sums
-        };
+        let own = i * weights.count..(i + 1) * weights.count;
         let guess = Guess::new(weights, i);
-        let guesses = sum(&weights.guess).map(|sum| guess.round(sum));
-        if guesses.iter().all(|guess| guess.is_some()) {
-            return guesses.map(|guess| guess.unwrap_or(_mm256_setzero_si256()));
+        let mut sums = sum(from, weights.guess.get_unchecked(own.clone()));
+        for (sums, from) in sums.iter_mut().zip(from) {
+            *sums = match guess.round(*sums) {
+                Some(values) => values,
+                None => {
+                    let high = sum([from], weights.high.get_unchecked(own.clone()));
+                    let low = sum([from], weights.low.get_unchecked(own.clone()));
+                    exact(high[0], low[0])
+                }
+            };
         }
-        let (high, low) = (sum(&weights.high), sum(&weights.low));
-        std::array::from_fn(|i| exact(high[i], low[i]))
+        sums
     }
+}
+
+/// Products of pairs of inputs with pairs of weights, summed, over as many vectors as there are weights.
+///
+/// # Safety
+/// The processor has AVX2; each of `from` holds so many.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn sum<const N: usize>(from: [*const __m256i; N], weights: &[[i16; 2]]) -> [__m256i; N] {
+    let mut sums = [_mm256_setzero_si256(); N];
+    for (pair, weight) in weights.iter().enumerate() {
+        // SAFETY: the caller's promise; a pair of weights is a dword.
+        unsafe {
+            let weight = _mm256_set1_epi32(weight.as_ptr().cast::<i32>().read_unaligned());
+            for (sum, from) in sums.iter_mut().zip(from) {
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(_mm256_loadu_si256(from.add(pair)), weight));
+            }
+        }
+    }
+    sums
 }
 
 /// Sums of both halves of the weights, joined and rounded.
