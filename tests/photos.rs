@@ -1,6 +1,8 @@
 //! Photos through the library's API: real files against recorded ground truth, Pillow as the reference decoder, hostile
 //! files.
 
+#[path = "common/media.rs"]
+mod outside;
 #[path = "photos/pillow.rs"]
 mod pillow;
 
@@ -9,19 +11,7 @@ use std::path::{Path, PathBuf};
 use framemill::decode::image::{MediaKind, Photo, PhotoOptions, decode, sniff};
 use framemill::error::{Error, RejectKind};
 use framemill::geometry::Orientation;
-
-/// The folder of test media; says that the test is skipped where there is none.
-fn media() -> Option<PathBuf> {
-    let folder = std::env::var_os("FRAMEMILL_TEST_MEDIA").map(PathBuf::from);
-    if folder.is_none() {
-        println!("skipped: FRAMEMILL_TEST_MEDIA names no folder with test media");
-    }
-    folder
-}
-
-fn full() -> bool {
-    std::env::var("FRAMEMILL_TEST_FULL").is_ok_and(|v| v == "1")
-}
+use outside::{full, media};
 
 fn plain() -> PhotoOptions {
     PhotoOptions { icc_convert: false, ..PhotoOptions::default() }
