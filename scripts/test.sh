@@ -15,7 +15,8 @@ if [ ! -x "$python/bin/python" ]; then
   echo "test: creating $python with the reference libraries"
   python3 -m venv "$python"
 fi
-"$python/bin/pip" install -q --disable-pip-version-check 'pillow>=13,<14' numpy pyarrow webdataset duckdb safetensors
+"$python/bin/pip" install -q --disable-pip-version-check 'pillow>=13,<14' numpy pyarrow webdataset duckdb \
+  safetensors datasets
 export FRAMEMILL_PYTHON="$PWD/$python/bin/python"
 cargo fmt --all -- --check
 cargo clippy -q --all-targets -- -D warnings

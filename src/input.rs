@@ -5,13 +5,15 @@
 //! - Planning stays cheap: a row of a list costs no look at its file, a file in a folder one; all is held in columns,
 //!   so that tens of millions fit in memory.
 //! - An identity depends on the input alone: its id, or its URI without query, relative to the root if there is one,
-//!   and the part asked for. Its split follows from the identity, its place in a shuffled order from that and the seed.
+//!   and the part asked for. Its place in a shuffled order follows from the identity and the seed, its split from the
+//!   identity of the whole file: parts of one file never land in different splits.
 //! - Nothing is passed over in silence: what is no media is counted, and so is what is listed twice; a row that cannot
 //!   be understood, or two inputs of one identity, end the listing.
 
 mod column;
 mod kind;
 mod lists;
+mod mount;
 mod spec;
 mod table;
 mod uri;
@@ -29,6 +31,7 @@ use crate::error::{Error, RejectKind, Result};
 use crate::sample::Rational;
 use crate::sink::record::Cell;
 
+pub use mount::{Mount, absolute_root};
 pub use spec::{Field, InputSpec, Split, parse_splits};
 pub use table::{Inputs, file_version};
 pub use uri::{local_path, named_like_photo, without_query};
@@ -133,10 +136,10 @@ fn glob(
 
 /// Opens a listed input for reading.
 ///
-/// Errors: an input error of kind missing, not_media (a folder, a device) or io; a usage error where [`local_path`] has
-/// one.
+/// Errors: an input error of kind missing, not_media (a folder, a device), unsupported (no local file) or io.
 pub fn open(uri: &str) -> Result<Arc<dyn ByteSource>> {
-    let path = local_path(uri)?;
+    // A list may name such places among others: that is the one input's fault, not the job's.
+    let path = local_path(uri).map_err(|e| Error::input(RejectKind::Unsupported, e.message))?;
     let failed = |error: std::io::Error| match error.kind() {
         // A name that no file can have is missing, too.
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename | ErrorKind::InvalidInput => {

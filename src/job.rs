@@ -95,6 +95,7 @@ pub struct OutputSpec {
     /// About how many bytes a shard holds.
     pub shard_bytes: ByteSize,
     /// Forms of the record table.
+    #[serde(deserialize_with = "metadata")]
     pub metadata: Vec<Metadata>,
     /// A folder that also keeps the source files.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,6 +209,10 @@ pub struct JobFile {
     /// File for this process's report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<PathBuf>,
+    /// Print JSON: of a run its report, as the last line of standard output.
+    pub json: bool,
+    /// How progress is shown: auto, bar, lines, json or none.
+    pub progress: String,
 }
 
 impl Default for JobFile {
@@ -239,6 +244,8 @@ impl Default for JobFile {
             stall_timeout: Rational::seconds(60),
             grace: Rational::seconds(20),
             report: None,
+            json: false,
+            progress: "auto".into(),
         }
     }
 }
@@ -251,6 +258,19 @@ fn ops<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Op>, D::
         table => Op::from_value(table),
     };
     list.into_iter().map(read).collect::<Result<_>>().map_err(serde::de::Error::custom)
+}
+
+/// Forms that hold objects are known by name, so that they are not taken for mistakes.
+fn metadata<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Metadata>, D::Error> {
+    use serde::de::{Error as _, IntoDeserializer};
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let read = |name: &String| match name.as_str() {
+        "coco" | "yolo" => Err(D::Error::custom(format!(
+            "metadata {name}: it holds detected objects, and this version detects none yet; leave it out"
+        ))),
+        name => Metadata::deserialize(name.into_deserializer()),
+    };
+    names.iter().map(read).collect()
 }
 
 /// Tables of the job file that only group keys of the top level.
@@ -293,7 +313,10 @@ impl JobFile {
                 Some(_) => return Err(Error::usage("detect: this version does not run detectors yet; leave it out")),
             }
         }
-        serde_json::from_value(value).map_err(|e| Error::usage(format!("the job: {e}")))
+        serde_json::from_value(value.clone()).map_err(|e| {
+            let key = unreadable(&value).map_or(String::new(), |key| format!("{key}: "));
+            Error::usage(format!("the job: {key}{e}"))
+        })
     }
 
     /// JSON Schema of the job file.
@@ -306,6 +329,17 @@ impl JobFile {
         }
         schema
     }
+}
+
+/// The first key of a job that cannot be read, as `table.key`: it is read alone.
+fn unreadable(job: &Value) -> Option<String> {
+    let fails = |job: Value| serde_json::from_value::<JobFile>(job).is_err();
+    job.as_object()?.iter().find_map(|(key, value)| match value.as_object() {
+        Some(table) if !table.is_empty() => {
+            table.iter().find(|(k, v)| fails(json!({ key: { *k: v } }))).map(|(k, _)| format!("{key}.{k}"))
+        }
+        _ => fails(json!({ key: value })).then(|| key.clone()),
+    })
 }
 
 /// A job that can be run.
@@ -323,6 +357,8 @@ pub struct Job {
     pub encoding: Encoding,
     /// CPU threads.
     pub threads: usize,
+    /// What goes in, wherever it is mounted.
+    portable: InputSpec,
 }
 
 impl Job {
@@ -352,6 +388,7 @@ impl Job {
             one_size(&program)?;
         }
         let positive = [
+            ("limit", file.input.limit.unwrap_or(1)),
             ("variants", u64::from(file.variants)),
             ("shard_samples", file.output.shard_samples),
             ("max_pixels", file.max_pixels),
@@ -375,7 +412,8 @@ impl Job {
             n => n,
         };
         device(&file)?;
-        Ok(Job { sampling, program, photo, encoding, threads, file })
+        let portable = file.input.portable()?;
+        Ok(Job { sampling, program, photo, encoding, threads, portable, file })
     }
 
     /// What was demanded of a device that this build does not have, as (what, from, to, reason).
@@ -404,9 +442,12 @@ impl Job {
                 "stall_timeout",
                 "grace",
                 "report",
+                "json",
+                "progress",
             ] {
                 top.remove(key);
             }
+            top.insert("input".into(), json!(self.portable));
             if let Some(output) = top.get_mut("output").and_then(Value::as_object_mut) {
                 output.remove("uri");
                 output.remove("keep_raw");
@@ -616,6 +657,16 @@ mod tests {
         assert_ne!(base.fingerprint(), with(|f| f.seed = 1));
         assert_ne!(base.fingerprint(), with(|f| f.ops.clear()));
         assert_ne!(base.fingerprint(), with(|f| f.output.shard_samples = 7));
+        let at = |mount: &str| {
+            let mut file = toml();
+            (file.input.uri, file.input.root) = (vec![format!("{mount}/clips")], Some(mount.into()));
+            Job::resolve(file).unwrap()
+        };
+        let frozen = at("/mnt/a");
+        assert_eq!(frozen.fingerprint(), at("/mnt/b").fingerprint(), "below a root its place does not matter");
+        assert_ne!(frozen.fingerprint(), base.fingerprint());
+        let read_back = JobFile::from_tables(frozen.identity()["job"].clone()).and_then(Job::resolve).unwrap();
+        assert_eq!(read_back.fingerprint(), frozen.fingerprint());
         let mut file = toml();
         file.seed = 7;
         let other = Job::resolve(file).unwrap();
@@ -630,10 +681,14 @@ mod tests {
             e.message
         };
         assert!(fails("[sample]\nall = true\ncount = 3").contains("one of"));
+        assert!(fails("[sample]\nevery = \"1x\"").contains("sample.every: `1x`"));
+        assert!(fails("quality = \"best\"").contains("quality: "));
         assert!(fails("[inputs]\nuri = [\"x\"]").contains("inputs"));
         assert!(fails("variants = 0").contains("variants"));
         assert!(fails("device = \"tpu\"").contains("tpu"));
         assert!(fails("[[detect]]\nmodel = \"m.onnx\"").contains("detect"));
+        assert!(fails("[output]\nmetadata = [\"parquet\", \"coco\"]").contains("coco: it holds detected objects"));
+        assert!(fails("[output]\nmetadata = [\"xml\"]").contains("xml"));
         assert!(fails("[output]\nformat = \"tensors\"\nencode = \"png\"").contains("tensors"));
         assert!(fails("ops = [\"resize:256\"]\n[output]\nformat = \"tensors\"").contains("one size"));
         let forbidden = "device = \"cuda\"\nfallback = \"forbid\"";

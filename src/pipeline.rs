@@ -161,6 +161,8 @@ struct Shared<'a> {
     budget: Budget,
     references: Budget,
     waiting: u64,
+    /// Packets given to decoders, with those whose frames were not waited for.
+    packets_fed: AtomicU64,
     /// Tasks between the collector and their receipts.
     committing: AtomicU64,
     failed: AtomicBool,
@@ -263,6 +265,7 @@ pub fn run(
         budget: Budget::new(memory / 2),
         references: Budget::new(memory / 4),
         waiting: memory / 4,
+        packets_fed: AtomicU64::new(0),
         committing: AtomicU64::new(0),
         failed: AtomicBool::new(false),
         first_error: Mutex::default(),
@@ -333,6 +336,7 @@ fn timing(shared: &Shared, wall: Duration) -> Value {
     json!({
         "seconds": seconds,
         "queues": queues,
+        "packets_fed": shared.packets_fed.load(Ordering::Relaxed),
         "budget": {
             "frames": { "limit": shared.budget.limit(), "high_water": shared.budget.high_water() },
             "references": { "limit": shared.references.limit(), "high_water": shared.references.high_water() },

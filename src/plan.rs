@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::input::{Counts, Inputs, Item};
+use crate::input::{self, Counts, Inputs, Item, Mount};
 use crate::job::{self, Job, JobFile};
 use crate::sample::{Rational, Rule};
 use crate::sink::record::{Cell, Column};
@@ -29,7 +29,8 @@ pub struct Unit {
     pub input: u64,
     /// The input as listed.
     pub uri: String,
-    /// Where it is opened: the URI, or a relative path joined to the folder that the plan was made in.
+    /// Where it is opened: the URI, a relative path joined to the folder that the plan was made in, and what lies below
+    /// a root there where that is mounted now.
     pub path: String,
     /// The asset's identity.
     pub identity: u64,
@@ -94,6 +95,9 @@ pub struct Header {
     /// The folder that relative inputs start from, where there are any.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub base: Option<String>,
+    /// The absolute place of the root that identities are relative to, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub root: Option<String>,
     /// File name of the table of units.
     pub table: String,
     /// Number of inputs.
@@ -118,6 +122,7 @@ pub struct Plan {
     /// What `plan.json` says.
     pub header: Header,
     source: Source,
+    mount: Option<Mount>,
     /// First row of each task, and the number of rows at the end.
     rows: Vec<usize>,
 }
@@ -166,7 +171,24 @@ impl Plan {
                 unit.path = format!("{base}/{}", unit.uri);
             }
         }
+        if let Some(mount) = &self.mount {
+            for unit in &mut units {
+                unit.path = mount.place(&unit.path)?;
+            }
+        }
         Ok(units)
+    }
+
+    /// Looks for the inputs below `root`, wherever the plan was made. A relative root, like relative inputs, starts from
+    /// the folder that the plan was made in.
+    pub fn mounted(mut self, root: Option<&str>) -> Result<Plan> {
+        if let (Some(from), Some(to)) = (&self.header.root, root) {
+            self.mount = match &self.header.base {
+                Some(base) if is_relative(to) => Mount::new(from, &format!("{base}/{to}"))?,
+                _ => Mount::new(from, to)?,
+            };
+        }
+        Ok(self)
     }
 
     /// Name of the split that `unit` belongs to.
@@ -175,12 +197,20 @@ impl Plan {
     }
 
     /// Identities of all its inputs.
-    pub fn identities(&self) -> Result<HashSet<u64>> {
+    fn identities(&self) -> Result<HashSet<u64>> {
         let mut all = HashSet::new();
         for task in self.tasks() {
             all.extend(self.units(task)?.iter().map(|u| u.identity));
         }
         Ok(all)
+    }
+
+    /// Identities of the inputs of all `plans`.
+    pub fn all_identities(plans: &[Plan]) -> Result<HashSet<u64>> {
+        plans.iter().try_fold(HashSet::new(), |mut all, plan| {
+            all.extend(plan.identities()?);
+            Ok(all)
+        })
     }
 
     /// The job as it was frozen: what decides bytes. How a worker runs is its own matter.
@@ -199,7 +229,7 @@ impl Plan {
         }
         let table = folder(out).join(&header.table);
         let rows = table::task_rows(&table, header.first_task, header.tasks)?;
-        Ok(Some(Plan { header, source: Source::Table(table), rows }))
+        Ok(Some(Plan { header, source: Source::Table(table), mount: None, rows }))
     }
 
     /// All generations, in order; none where nothing was planned.
@@ -223,6 +253,29 @@ impl Plan {
             out.display(),
             differences.join("; ")
         )))
+    }
+}
+
+/// How what is listed now differs from what was planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changes {
+    /// Inputs that no generation knows.
+    pub new: u64,
+    /// Planned inputs that are not listed any more.
+    pub gone: u64,
+}
+
+impl Changes {
+    /// Compares a listing with the identities of all that was planned.
+    pub fn of(inputs: &Inputs, known: &HashSet<u64>) -> Changes {
+        let kept = (0..inputs.len()).filter(|i| known.contains(&inputs.identity(*i))).count();
+        Changes { new: (inputs.len() - kept) as u64, gone: (known.len() - kept) as u64 }
+    }
+}
+
+impl std::fmt::Display for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} inputs are new and {} are gone", self.new, self.gone)
     }
 }
 
@@ -253,14 +306,16 @@ impl Draft {
     ) -> Result<Draft> {
         let cuts = probe::cuts(job, &inputs, &known, tick)?;
         let splits = job.file.input.split.iter().map(|s| s.name.clone()).collect();
-        let header = header(job, inputs.counts, inputs.columns().to_vec(), splits, generation, first_task);
+        let mut header = header(job, inputs.counts, inputs.columns().to_vec(), splits, generation, first_task);
+        header.root = job.file.input.mounted().map(input::absolute_root).transpose()?;
         Draft { job: job.clone(), header, origin: Origin::Listed { inputs: Box::new(inputs), cuts, known } }.counted()
     }
 
     /// A further generation that tries `units` of earlier ones again.
     pub fn again(job: &Job, units: Vec<Unit>, like: &Header, generation: u32, first_task: u64) -> Result<Draft> {
         let counts = Counts { listed: units.len() as u64, ..Counts::default() };
-        let header = header(job, counts, like.columns.clone(), like.splits.clone(), generation, first_task);
+        let mut header = header(job, counts, like.columns.clone(), like.splits.clone(), generation, first_task);
+        (header.base, header.root) = (like.base.clone(), like.root.clone());
         Draft { job: job.clone(), header, origin: Origin::Given(units) }.counted()
     }
 
@@ -280,7 +335,7 @@ impl Draft {
             Ok(())
         })?;
         (self.header.units, self.header.inputs, self.header.tasks) = (units, inputs, tasks);
-        if relative {
+        if relative && self.header.base.is_none() {
             let here = std::env::current_dir().map_err(|e| Error::usage(format!("the current folder: {e}")))?;
             self.header.base = Some(here.to_string_lossy().into_owned());
         }
@@ -353,7 +408,7 @@ impl Draft {
             Ok(())
         })?;
         rows.push(units.len());
-        Ok(Plan { header: self.header, source: Source::Memory(units), rows })
+        Ok(Plan { header: self.header, source: Source::Memory(units), mount: None, rows })
     }
 
     /// Writes the plan, unless another worker was first: then that one's is given back.
@@ -385,6 +440,7 @@ fn header(
         fingerprint: job::fingerprint(&identity),
         identity,
         base: None,
+        root: None,
         table: String::new(),
         inputs: 0,
         units: 0,

@@ -35,11 +35,18 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
         "fingerprint": fingerprint,
         "device": "cpu",
         "decoders": ["software"],
-        "inputs": { "found": totals.inputs, "done": totals.inputs_done, "rejected": totals.rejected },
+        "inputs": {
+            "found": totals.inputs,
+            "done": totals.inputs_done,
+            "rejected": totals.rejected,
+            "missing": totals.missing(),
+            "without_samples": totals.without_samples,
+        },
         "frames": totals.frames,
         "samples": totals.samples,
         "warnings": totals.warnings,
         "bytes": { "read": totals.bytes_read, "written": totals.bytes_written },
+        "bottleneck": bottleneck(&seconds),
         "seconds": seconds,
         "queues": timing["queues"],
         "budget": timing["budget"],
@@ -53,10 +60,23 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
         "this_run": {
             "samples": run.samples,
             "tasks": run.tasks,
+            "packets_fed": timing["packets_fed"].as_u64().unwrap_or(0),
             "interrupted": run.finished.interrupted,
             "left_open": run.finished.outcome.left,
             "engine_restarts": run.restarts,
         },
+    })
+}
+
+/// The stage with the thread that was busy the longest, and the wall time over that: near 1 where everything else ran
+/// beside it. Null where nothing ran.
+fn bottleneck(seconds: &Value) -> Value {
+    let stages = seconds.as_object().into_iter().flatten();
+    let busy = stages.filter_map(|(name, s)| Some((name, s["busiest_thread"].as_f64()?)));
+    let busiest = busy.filter(|(_, busy)| *busy > 0.0).max_by(|a, b| a.1.total_cmp(&b.1));
+    busiest.map_or(Value::Null, |(name, busy)| {
+        let over = seconds["wall"].as_f64().map(|wall| (wall / busy * 1e3).round() / 1e3);
+        json!({ "stage": name, "busy": busy, "wall_over_busy": over })
     })
 }
 
@@ -82,6 +102,12 @@ pub fn text(report: &Value) -> String {
         f("failed"),
         f("redecoded"),
     );
+    if n("/warnings") > 0 {
+        out += &format!("{} inputs were damaged, but something came out of them\n", n("/warnings"));
+    }
+    if n("/inputs/without_samples") > 0 {
+        out += &format!("{} inputs have no frame that answers the rule\n", n("/inputs/without_samples"));
+    }
     out += &format!("bytes: {} read, {} written\n", n("/bytes/read"), n("/bytes/written"));
     let seconds = report["seconds"].as_object().cloned().unwrap_or_default();
     for (stage, times) in seconds.iter().filter(|(_, t)| t.is_object()) {
@@ -95,7 +121,12 @@ pub fn text(report: &Value) -> String {
         );
     }
     for fallback in report["fallbacks"].as_array().into_iter().flatten() {
-        out += &format!("fallback: {}: {} instead of {}\n", fallback["what"], fallback["to"], fallback["from"]);
+        let word = |name: &str| fallback[name].as_str().unwrap_or("?");
+        out += &format!("fallback: {}: {} instead of {}\n", word("what"), word("to"), word("from"));
+    }
+    if let Some(stage) = report["bottleneck"]["stage"].as_str() {
+        out +=
+            &format!("the whole took {} times as long as {stage} was busy\n", report["bottleneck"]["wall_over_busy"]);
     }
     out += &format!(
         "{:.2} s on {}, peak memory {} MB",

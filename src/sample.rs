@@ -319,7 +319,8 @@ impl Selector {
         let take_this = this && open;
         self.last = Some(Last { pts, t, open, taken: take_this });
         self.ended = behind;
-        Decision { take_previous, take_this, hold_this: may_hold && open && !take_this }
+        // What nothing can ask for any more is not kept.
+        Decision { take_previous, take_this, hold_this: may_hold && open && !take_this && !self.done() }
     }
 
     /// Says at the end of the stream whether the frame pushed last is given away after all. Call it when there are no

@@ -307,6 +307,13 @@ pub fn peak_memory() -> u64 {
     line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
+/// The largest resident size of this process and its engine together, whose own was `engine`: this one plans before the
+/// engine runs, and waits beside it.
+pub fn peak_with(engine: u64) -> u64 {
+    let (_, resident) = process(std::process::id());
+    peak_memory().max(engine + resident)
+}
+
 /// The engine's side: what `framemill`'s hidden command does. Speaks with its supervisor over `link`; `vanished` is
 /// called when that is gone, and must end the process.
 pub fn engine(link: UnixStream, vanished: impl Fn() + Send + 'static) -> Result<()> {
@@ -347,7 +354,9 @@ pub fn engine(link: UnixStream, vanished: impl Fn() + Send + 'static) -> Result<
 
 fn work(order: Order, stop: &Stop, progress: &Progress, voice: &Voice) -> Result<Finished> {
     let job = Job::resolve(JobFile::from_tables(order.job)?)?;
-    let plans: Vec<Arc<Plan>> = Plan::load_all(&order.out)?.into_iter().map(Arc::new).collect();
+    let root = job.file.input.mounted();
+    let plans = Plan::load_all(&order.out)?.into_iter().map(|plan| plan.mounted(root).map(Arc::new));
+    let plans: Vec<Arc<Plan>> = plans.collect::<Result<_>>()?;
     if let Some(first) = plans.first() {
         // Files that the job names were read again just now: they must be those that were planned.
         first.check(&job, &order.out)?;

@@ -4,7 +4,7 @@
 //! when all is well) obeys it, so that a shard's bytes are a function of plan and decision; two workers on one task end
 //! with one shard and one receipt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::store::{self, Created};
 /// What became of the frames of a unit, a task, or a job. The same on every machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frames {
-    /// Packets of the chosen streams that were read.
+    /// Packets that were decoded; a still is one. What a decoder only held when it was left is not among them.
     pub packets: u64,
     /// Frames decoded, each counted once; a still is one.
     pub decoded: u64,
@@ -109,6 +109,8 @@ pub struct Receipt {
     pub bytes_read: u64,
     /// Inputs that were read although something in them was wrong.
     pub warnings: u64,
+    /// Whole inputs in which nothing was wrong, but no frame answered the rule.
+    pub without_samples: u64,
 }
 
 /// The files in `_framemill` of one output.
@@ -227,6 +229,8 @@ pub struct Totals {
     pub bytes_written: u64,
     /// Inputs read although something in them was wrong.
     pub warnings: u64,
+    /// Whole inputs in which nothing was wrong, but no frame answered the rule.
+    pub without_samples: u64,
     /// All objects.
     #[serde(skip)]
     pub objects: Vec<Object>,
@@ -241,6 +245,12 @@ impl Totals {
         self.done == self.tasks
     }
 
+    /// Rejected inputs that were not there any more when their turn came.
+    pub fn missing(&self) -> u64 {
+        let missing = self.rejects.iter().filter(|(_, r)| r.kind == RejectKind::Missing);
+        missing.map(|(_, r)| &r.asset).collect::<BTreeSet<_>>().len() as u64
+    }
+
     /// Reads all receipts and decisions of the tasks in `plans`. A rejected part that a later generation tries again
     /// counts as that generation says.
     pub fn read(ledger: &Ledger, plans: &[Plan]) -> Result<Totals> {
@@ -249,13 +259,17 @@ impl Totals {
         for plan in plans {
             totals.tasks += plan.header.tasks;
             if !last.is_empty() {
+                let mut again = BTreeSet::new();
                 for task in plan.tasks() {
                     for unit in plan.units(task)? {
-                        let again = last.remove(&(unit.asset(), unit.from)).is_some();
-                        totals.inputs -= u64::from(again && unit.from.is_none());
-                        totals.inputs_done -= u64::from(again && unit.from.is_none());
+                        if last.remove(&(unit.asset(), unit.from)).is_some() {
+                            // A receipt counts an input where its first part is, a plan wherever any part is.
+                            totals.inputs_done -= u64::from(unit.from.is_none());
+                            again.insert(unit.identity);
+                        }
                     }
                 }
+                totals.inputs -= again.len() as u64;
             }
             totals.inputs += plan.header.inputs;
             for task in plan.tasks() {
@@ -266,6 +280,7 @@ impl Totals {
                 totals.frames += receipt.frames;
                 totals.bytes_read += receipt.bytes_read;
                 totals.warnings += receipt.warnings;
+                totals.without_samples += receipt.without_samples;
                 totals.bytes_written += receipt.objects.iter().map(|o| o.bytes).sum::<u64>();
                 totals.objects.extend(receipt.objects);
                 if receipt.rejected > 0 {
@@ -275,7 +290,7 @@ impl Totals {
                 }
             }
         }
-        let assets: std::collections::BTreeSet<&String> = last.keys().map(|(asset, _)| asset).collect();
+        let assets: BTreeSet<&String> = last.keys().map(|(asset, _)| asset).collect();
         totals.rejected = assets.len() as u64;
         totals.inputs_done = totals.inputs_done.saturating_sub(totals.rejected);
         totals.rejects = last.into_values().collect();
@@ -327,11 +342,70 @@ mod tests {
             frames: Frames::default(),
             bytes_read: 0,
             warnings: 0,
+            without_samples: 0,
         };
         ledger.commit(&receipt("a")).unwrap();
         ledger.commit(&receipt("a")).unwrap();
         let error = ledger.commit(&receipt("b")).unwrap_err();
         assert_eq!(error.exit_code(), 70);
         assert!(error.message.contains("\"a\"") && error.message.contains("\"b\""), "{error}");
+    }
+
+    #[test]
+    fn a_part_that_is_tried_again_is_no_further_input() {
+        use crate::input::{self, InputSpec};
+        use crate::job::{Job, JobFile};
+        use crate::plan::Draft;
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, job) = (Ledger::new(dir.path()), Job::resolve(JobFile::default()).unwrap());
+        let nothing = input::list(&InputSpec::default(), 0, None).unwrap();
+        let like = Draft::new(&job, nothing, Default::default(), 1, 0, &|_, _| {}).unwrap().header().clone();
+        let unit = |from: Option<i64>| Unit {
+            task: 0,
+            input: 0,
+            uri: "/a.mp4".into(),
+            path: "/a.mp4".into(),
+            identity: 7,
+            bytes: None,
+            version: None,
+            start: None,
+            end: None,
+            split: None,
+            from,
+            to: None,
+            cells: Vec::new(),
+        };
+        let freeze = |units, generation, task| {
+            Draft::again(&job, units, &like, generation, task).unwrap().freeze(dir.path()).unwrap()
+        };
+        let done = |task, inputs, rejects: &[Reject]| {
+            ledger.decide(task, rejects).unwrap();
+            let receipt = Receipt {
+                task,
+                generation: 1,
+                fingerprint: String::new(),
+                objects: Vec::new(),
+                samples: 1,
+                inputs,
+                rejected: rejects.len() as u64,
+                frames: Frames::default(),
+                bytes_read: 0,
+                warnings: 0,
+                without_samples: 0,
+            };
+            ledger.commit(&receipt).unwrap();
+        };
+        let counts = |plans: &[Plan]| {
+            let totals = Totals::read(&ledger, plans).unwrap();
+            (totals.inputs, totals.inputs_done, totals.rejected)
+        };
+        // A video of two parts, of which the second fails, and then does not.
+        let first = freeze(vec![unit(None), unit(Some(5))], 1, 0);
+        let failed = Reject::new(&unit(Some(5)), &Error::input(RejectKind::Io, "gone for a while"));
+        done(0, 1, &[failed]);
+        let plans = [first, freeze(vec![unit(Some(5))], 2, 1)];
+        assert_eq!(counts(&plans[..1]), (1, 0, 1));
+        done(1, 0, &[]);
+        assert_eq!(counts(&plans), (1, 1, 0));
     }
 }

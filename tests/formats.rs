@@ -2,6 +2,9 @@
 //! pyarrow, DuckDB, SQLite and Python's csv and tarfile. Each comparison is also given something wrong that it must
 //! catch.
 
+#[path = "common/python.rs"]
+mod outside;
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,20 +15,9 @@ use framemill::sink::record::{Cell, Column, ColumnType, Detection, Record};
 use framemill::sink::webdataset::TarStream;
 use framemill::sink::{Format, Object, Sample, ShardWriter, table};
 use framemill::tensor::{Dtype, Layout, Tensor};
+use outside::python;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-
-/// The outside reference, or a visible skip.
-fn python() -> Option<PathBuf> {
-    let python = std::env::var_os("FRAMEMILL_PYTHON").map(PathBuf::from);
-    if python.is_none() {
-        println!(
-            "skipped: FRAMEMILL_PYTHON is not set (a Python with pillow>=13, numpy, pyarrow, webdataset, duckdb, \
-             safetensors)"
-        );
-    }
-    python
-}
 
 /// Runs `script` in `folder`; its last line of output, or what went wrong.
 fn run(python: &Path, folder: &Path, script: &str) -> Result<String, String> {

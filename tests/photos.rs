@@ -1,6 +1,8 @@
 //! Photos through the library's API: real files against recorded ground truth, Pillow as the reference decoder, hostile
 //! files.
 
+#[path = "common/media.rs"]
+mod outside;
 #[path = "photos/pillow.rs"]
 mod pillow;
 
@@ -9,19 +11,7 @@ use std::path::{Path, PathBuf};
 use framemill::decode::image::{MediaKind, Photo, PhotoOptions, decode, sniff};
 use framemill::error::{Error, RejectKind};
 use framemill::geometry::Orientation;
-
-/// The folder of test media; says that the test is skipped where there is none.
-fn media() -> Option<PathBuf> {
-    let folder = std::env::var_os("FRAMEMILL_TEST_MEDIA").map(PathBuf::from);
-    if folder.is_none() {
-        println!("skipped: FRAMEMILL_TEST_MEDIA names no folder with test media");
-    }
-    folder
-}
-
-fn full() -> bool {
-    std::env::var("FRAMEMILL_TEST_FULL").is_ok_and(|v| v == "1")
-}
+use outside::{full, media};
 
 fn plain() -> PhotoOptions {
     PhotoOptions { icc_convert: false, ..PhotoOptions::default() }
@@ -183,4 +173,31 @@ fn files_that_are_no_photo_say_why() {
     }
     let named_png = std::fs::read(media.join("derived/corrupt/jpeg_named.png")).unwrap();
     assert_eq!(sniff(&named_png), MediaKind::Photo("jpeg"));
+}
+
+#[test]
+fn the_rows_of_a_png_before_its_damage_are_kept() {
+    let Some(media) = media() else { return };
+    // With alpha, with 16 bit, and with one bit.
+    for name in
+        ["sharp/alpha-premultiply-1024x768-paper.png", "torchcodec/gradient_16bit.png", "sharp/50020484-00001.png"]
+    {
+        let whole = std::fs::read(media.join("image").join(name)).unwrap();
+        let expected = decode(&whole, name, &plain()).unwrap();
+        let photo = decode(&whole[..whole.len() / 2], name, &plain()).unwrap();
+        assert!(photo.warning.as_deref().is_some_and(|w| w.contains("decoded partially")), "{:?}", photo.warning);
+        assert_eq!(expected.warning, None);
+        let row = photo.frame.width as usize * 3;
+        let rows = |photo: &Photo| rgb(photo).chunks(row).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let (kept, all) = (rows(&photo), rows(&expected));
+        let same = kept.iter().zip(&all).take_while(|(a, b)| a == b).count();
+        assert!(same > all.len() / 8 && same < all.len(), "{name}: {same} of {} rows", all.len());
+        assert!(kept[same + 1..].iter().flatten().all(|b| *b == 0), "{name}: what is lost is empty");
+    }
+    // The passes of an interlaced one are no rows of the picture, and a header alone is none.
+    let interlaced = std::fs::read(media.join("image/torchcodec/gradient_interlaced.png")).unwrap();
+    for bytes in [&interlaced[..interlaced.len() / 2], &interlaced[..40]] {
+        let error = decode(bytes, "interlaced", &plain()).unwrap_err();
+        assert_eq!(error.reject, Some(RejectKind::Corrupt), "{error}");
+    }
 }

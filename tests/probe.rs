@@ -1,7 +1,7 @@
 //! What `framemill probe` says of real files, against what FFmpeg's own program recorded of them.
 #![cfg(feature = "ffmpeg")]
 
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "video/support.rs"]
 mod support;
 

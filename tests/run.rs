@@ -1,13 +1,23 @@
 //! The program as a user runs it: real files in, a dataset out, whatever happens in between.
 #![cfg(feature = "ffmpeg")]
 
+#[path = "run/account.rs"]
+mod account;
 #[path = "run/damage.rs"]
 mod damage;
 #[path = "run/inputs.rs"]
 mod inputs;
+#[path = "run/memory.rs"]
+mod memory;
+#[path = "common/python.rs"]
+mod python;
+#[path = "run/readers.rs"]
+mod readers;
 #[path = "run/resume.rs"]
 mod resume;
 #[path = "run/sampling.rs"]
 mod sampling;
+#[path = "run/store.rs"]
+mod store;
 #[path = "run/support.rs"]
 mod support;

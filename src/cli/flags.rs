@@ -86,6 +86,8 @@ const FLAGS: &[Flag] = &[
     flag("stall-timeout", "stall_timeout", Text, "DUR", "CPU time without progress after which an input is given up"),
     flag("grace", "grace", Text, "DUR", "How long a signal leaves to drain"),
     flag("report", "report", Text, "FILE", "Write this process's report here"),
+    flag("json", "json", Switch, "", "Print JSON: of a run its report, as the last line of standard output"),
+    flag("progress", "progress", Text, "auto|bar|lines|json|none", "How to show progress"),
 ];
 
 /// Flags of INTERFACE's that belong to parts which this version does not have: (flag, what).

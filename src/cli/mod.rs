@@ -1,6 +1,7 @@
 //! The command line: the only floor that prints, installs signal handlers and decides exit codes.
 
 mod flags;
+mod pipe;
 pub mod preview;
 pub mod probe;
 mod progress;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::job::{Job, JobFile};
-use crate::plan::{Draft, Plan};
+use crate::plan::{Changes, Draft, Plan};
 use crate::task::{Ledger, Totals};
 use crate::{finish, input, report};
 
@@ -32,9 +33,6 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 2 wrong usage or job, or no input;
 fn command() -> Command {
     let out = || Arg::new("out").value_name("OUT").required(true).help("Folder of a dataset");
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON");
-    let telling = |c: Command| {
-        c.arg(Arg::new("progress").long("progress").value_name("auto|bar|lines|json|none").help("How to show progress"))
-    };
     Command::new("framemill")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
@@ -57,43 +55,46 @@ fn command() -> Command {
                 .global(true)
                 .help("Form of the logs on standard error"),
         )
-        .subcommand(telling(flags::add(
+        .subcommand(flags::add(
             Command::new("run")
                 .about("Plan, run what has no receipt yet, finish, report; running it again resumes")
                 .after_help(EXIT_CODES)
-                .arg(json().help("Print the report as the last line of standard output"))
                 .arg(
                     Arg::new("append")
                         .long("append")
                         .action(ArgAction::SetTrue)
                         .help("Plan inputs that are new since, as a further generation"),
                 ),
-        )))
+        ))
         .subcommand(flags::add(
-            Command::new("plan")
-                .about("Show inputs, tasks, passes and the memory bound; write nothing")
-                .arg(json())
-                .arg(
-                    Arg::new("freeze")
-                        .long("freeze")
-                        .action(ArgAction::SetTrue)
-                        .help("Write the plan, so that many workers find it"),
-                ),
+            Command::new("plan").about("Show inputs, tasks, passes and the memory bound; write nothing").arg(
+                Arg::new("freeze")
+                    .long("freeze")
+                    .action(ArgAction::SetTrue)
+                    .help("Write the plan, so that many workers find it"),
+            ),
         ))
         .subcommand(
             Command::new("finish").about("Write dataset.json and the merged tables once every task is done").arg(out()),
         )
         .subcommand(Command::new("status").about("Tasks done, left, rejected; the last report").arg(out()).arg(json()))
         .subcommand(Command::new("rejects").about("Dead letters by kind, with their reasons").arg(out()).arg(json()))
-        .subcommand(telling(
+        .subcommand(
             Command::new("retry")
                 .about("Plan the rejected inputs again as a further generation, and run it")
                 .arg(out())
                 .arg(json())
                 .arg(Arg::new("threads").long("threads").value_name("N").help("CPU threads in all"))
+                .arg(Arg::new("root").long("root").value_name("URI").help("Where the job's --root is mounted now"))
                 .arg(Arg::new("max-rejects").long("max-rejects").value_name("N|P%").help("Inputs that may be rejected"))
-                .arg(Arg::new("report").long("report").value_name("FILE").help("Write this process's report here")),
-        ))
+                .arg(Arg::new("report").long("report").value_name("FILE").help("Write this process's report here"))
+                .arg(
+                    Arg::new("progress")
+                        .long("progress")
+                        .value_name("auto|bar|lines|json|none")
+                        .help("How to show progress"),
+                ),
+        )
         .subcommand(
             Command::new("verify")
                 .about("Read a dataset back: receipts, digests, counts, duplicates")
@@ -240,7 +241,7 @@ fn pretty(value: &Value) -> String {
 
 /// The plans of an output, which must have been planned.
 fn plans(out: &Path) -> Result<Vec<Plan>> {
-    let plans = Plan::load_all(out)?;
+    let plans = if out.is_file() { Vec::new() } else { Plan::load_all(out)? };
     if plans.is_empty() {
         return Err(Error::usage(format!(
             "{} holds no plan (_framemill/plan.json): expected the output folder of framemill run",
@@ -262,12 +263,7 @@ fn plan(m: &ArgMatches) -> Result<u8> {
         let frozen = Plan::load_all(out)?;
         if let Some(first) = frozen.first() {
             first.check(&job, out)?;
-            let headers: Vec<_> = frozen.iter().map(|p| &p.header).collect();
-            let tasks = headers.iter().map(|h| h.tasks).sum::<u64>();
-            if m.get_flag("json") {
-                return print(&json!({ "frozen": true, "plans": headers, "tasks": tasks }).to_string());
-            }
-            return print(&format!("{} is planned already: {tasks} tasks\n\n{}", out.display(), job.program));
+            return planned(&job, out, &frozen);
         }
     }
     let inputs = run::list(&job, out.as_deref())?;
@@ -293,7 +289,7 @@ fn plan(m: &ArgMatches) -> Result<u8> {
         crate::store::probe(&out)?;
         draft.freeze(&out)?;
     }
-    if m.get_flag("json") {
+    if job.file.json {
         return print(&shown.to_string());
     }
     print(&format!(
@@ -309,6 +305,27 @@ fn plan(m: &ArgMatches) -> Result<u8> {
         job.program,
         header.fingerprint
     ))
+}
+
+/// Shows what is planned already, and what has changed since.
+fn planned(job: &Job, out: &Path, frozen: &[Plan]) -> Result<u8> {
+    let known = Plan::all_identities(frozen)?;
+    // The plan stands, also where its inputs cannot be listed just now.
+    let changes = input::list(&job.file.input, job.file.seed, Some(out)).map(|inputs| Changes::of(&inputs, &known));
+    let headers: Vec<_> = frozen.iter().map(|p| &p.header).collect();
+    let tasks = headers.iter().map(|h| h.tasks).sum::<u64>();
+    if job.file.json {
+        let changes = match changes {
+            Ok(changes) => json!({ "new": changes.new, "gone": changes.gone }),
+            Err(e) => json!({ "error": e.message }),
+        };
+        return print(&json!({ "frozen": true, "plans": headers, "tasks": tasks, "since": changes }).to_string());
+    }
+    let since = match changes {
+        Ok(changes) => format!("{changes} since (run --append plans new ones)"),
+        Err(e) => format!("what has changed since cannot be told: {e}"),
+    };
+    print(&format!("{} is planned already: {tasks} tasks; {since}\n\n{}", out.display(), job.program))
 }
 
 fn finish_command(out: &Path) -> Result<u8> {

@@ -6,20 +6,23 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::ArgMatches;
 use serde_json::Value;
 
+use super::pipe::{Pipe, READER_GONE};
 use super::progress::Progress;
 use super::{flags, print, variable};
 use crate::error::{Error, Result};
 use crate::input::{self, Inputs};
-use crate::job::{Job, JobFile};
+use crate::job::values::TaskShare;
+use crate::job::{Job, JobFile, Metadata};
 use crate::pipeline::{self, Observer, Stop, Suspects, Target, UnitKey};
-use crate::plan::{Draft, Plan};
+use crate::plan::{Changes, Draft, Plan};
 use crate::report::{self, ThisRun};
+use crate::sink::Format;
 use crate::supervise::{self, Finished, News};
 use crate::task::{Ledger, Totals};
 use crate::{finish, store};
@@ -69,9 +72,12 @@ pub fn run(m: &ArgMatches, engine: Vec<String>) -> Result<u8> {
     let mut file = flags::job(m, &variable)?;
     file.tasks = file.tasks.resolve(variable)?;
     let job = Job::resolve(file)?;
-    let how = Telling::new(m)?;
+    let how = Telling::new(&job.file)?;
     match job.file.output.uri.as_deref() {
         None => Err(Error::usage("no output: give --output FOLDER, or - for a tar on standard output")),
+        Some("-") if m.get_flag("append") => {
+            Err(Error::usage("--append continues a plan, and a stream has none: give --output FOLDER"))
+        }
         Some("-") => stream(&job, &how, begun),
         Some(uri) => {
             let out = input::local_path(uri)?;
@@ -95,9 +101,17 @@ pub fn retry(m: &ArgMatches, out: &Path, engine: Vec<String>) -> Result<u8> {
         file.max_rejects = limit.parse()?;
     }
     file.report = m.get_one::<String>("report").map(PathBuf::from);
-    let job = Job::resolve(file)?;
+    file.json = m.get_flag("json");
+    let progress = m.get_one::<String>("progress").cloned().or_else(|| variable("FRAMEMILL_PROGRESS"));
+    file.progress = progress.unwrap_or(file.progress);
+    // An output without any input was allowed to be.
+    file.allow_empty = true;
+    let how = Telling::new(&file)?;
+    let mut job = Job::resolve(file)?;
     plans[0].check(&job, out)?;
-    let how = Telling::new(m)?;
+    if let Some(root) = m.get_one::<String>("root") {
+        job.file.input.root = Some(root.clone());
+    }
     let totals = Totals::read(&Ledger::new(out), &plans)?;
     if !totals.finished() {
         return Err(Error::interrupted(format!(
@@ -109,19 +123,27 @@ pub fn retry(m: &ArgMatches, out: &Path, engine: Vec<String>) -> Result<u8> {
     let signals = signals()?;
     if !totals.rejects.is_empty() {
         let mut units = Vec::new();
-        for (task, reject) in &totals.rejects {
-            let plan = plans.iter().find(|p| p.tasks().contains(task));
+        let like = plans[0].header.clone();
+        plans = plans.into_iter().map(|plan| plan.mounted(like.root.as_deref())).collect::<Result<_>>()?;
+        for of_task in totals.rejects.chunk_by(|a, b| a.0 == b.0) {
+            let task = of_task[0].0;
+            let plan = plans.iter().find(|p| p.tasks().contains(&task));
             let plan = plan.ok_or_else(|| Error::bug(format!("task {task} is in no plan")))?;
-            let unit = plan.units(*task)?.into_iter().find(|u| reject.is_of(u));
-            let mut unit = unit.ok_or_else(|| Error::bug(format!("task {task} has no input {}", reject.uri)))?;
-            // What is there now counts, also where the file was mended since.
-            (unit.bytes, unit.version) = (None, None);
-            // A further generation has no base of its own.
-            unit.uri = unit.path.clone();
-            units.push(unit);
+            let planned = plan.units(task)?;
+            for (_, reject) in of_task {
+                let unit = planned.iter().find(|u| reject.is_of(u)).cloned();
+                let mut unit = unit.ok_or_else(|| Error::bug(format!("task {task} has no input {}", reject.uri)))?;
+                // What is there now counts, also where the file was mended since.
+                (unit.bytes, unit.version) = (None, None);
+                // The further generation has the first one's base and root.
+                if (&plan.header.base, &plan.header.root) != (&like.base, &like.root) {
+                    unit.uri = unit.path.clone();
+                }
+                units.push(unit);
+            }
         }
         let generation = plans.len() as u32 + 1;
-        let draft = Draft::again(&job, units, &plans[0].header, generation, totals.tasks)?;
+        let draft = Draft::again(&job, units, &like, generation, totals.tasks)?;
         plans.push(draft.freeze(out)?);
     }
     execute(&job, out, plans, &how, engine, &signals, begun)
@@ -134,11 +156,9 @@ struct Telling {
 }
 
 impl Telling {
-    fn new(m: &ArgMatches) -> Result<Telling> {
-        let given = m.get_one::<String>("progress").cloned();
-        let progress = given.or_else(|| variable("FRAMEMILL_PROGRESS")).unwrap_or_else(|| "auto".into());
-        Progress::new(&progress, 0)?;
-        Ok(Telling { progress, json: m.get_flag("json") })
+    fn new(job: &JobFile) -> Result<Telling> {
+        Progress::new(&job.progress, 0)?;
+        Ok(Telling { progress: job.progress.clone(), json: job.json })
     }
 }
 
@@ -155,10 +175,8 @@ fn planned(job: &Job, out: &Path, append: bool, how: &Telling) -> Result<Vec<Pla
     if plans.is_empty() {
         store::probe(out)?;
     }
-    let mut known = HashSet::new();
-    for plan in &plans {
-        known.extend(plan.identities()?);
-    }
+    let known = Plan::all_identities(&plans)?;
+    let changes = Changes::of(&inputs, &known);
     let tick = |done: u64, all: u64| {
         if how.progress != "none" {
             tracing::info!("looked into {done} of {all} videos that may be long");
@@ -167,9 +185,11 @@ fn planned(job: &Job, out: &Path, append: bool, how: &Telling) -> Result<Vec<Pla
     let first_task = plans.last().map_or(0, |p| p.tasks().end);
     let again = !plans.is_empty();
     let draft = Draft::new(job, inputs, known, plans.len() as u32 + 1, first_task, &tick)?;
-    if again && draft.header().inputs == 0 {
-        eprintln!("framemill: no input is new since {} was planned", out.display());
-        return Ok(plans);
+    if again {
+        eprintln!("framemill: since {} was planned {changes}", out.display());
+        if changes.new == 0 {
+            return Ok(plans);
+        }
     }
     plans.push(draft.freeze(out)?);
     if !again {
@@ -200,6 +220,7 @@ fn execute(
         this.finished =
             supervised(job, out, how, &engine, signals, before.inputs - before.inputs_done, &mut this.restarts)?;
     }
+    this.finished.peak_memory = supervise::peak_with(this.finished.peak_memory);
     let totals = Totals::read(&ledger, &plans)?;
     if totals.finished() {
         finish::finish(out, &plans, &totals)?;
@@ -312,11 +333,26 @@ impl Observer for Silent {
     fn ended(&self, _: UnitKey) {}
 }
 
+/// Refuses what one tar on standard output cannot hold.
+fn streams(job: &JobFile) -> Result<()> {
+    let cannot = [
+        ("--format", job.output.format != Format::Webdataset, "it is one tar of samples"),
+        ("--metadata", job.output.metadata != [Metadata::Parquet], "records are in the tar alone"),
+        ("--split", !job.input.split.is_empty(), "it is one tar, not one for each split"),
+        ("--tasks", job.tasks != TaskShare::All, "it is one task; list the inputs of each stream apart"),
+    ];
+    match cannot.into_iter().find(|(_, wrong, _)| *wrong) {
+        Some((flag, _, why)) => Err(Error::usage(format!("{flag} does not go with --output -: {why}"))),
+        None => Ok(()),
+    }
+}
+
 /// One tar on standard output, in order, with no ledger.
 fn stream(job: &Job, how: &Telling, begun: Instant) -> Result<u8> {
     if how.json && job.file.report.is_none() {
         return Err(Error::usage("--json prints to standard output, which is the tar's here: write --report FILE"));
     }
+    streams(&job.file)?;
     let mut whole = job.clone();
     // One stream is one task.
     whole.file.output.shard_samples = u64::MAX;
@@ -325,7 +361,8 @@ fn stream(job: &Job, how: &Telling, begun: Instant) -> Result<u8> {
     let plan = Arc::new(Draft::new(&whole, inputs, HashSet::new(), 1, 0, &|_, _| {})?.unfrozen()?);
     let signals = signals()?;
     let (stop, progress) = (Stop::default(), pipeline::Progress::default());
-    let over = std::sync::atomic::AtomicBool::new(false);
+    let over = AtomicBool::new(false);
+    let (bytes, gone) = (AtomicU64::new(0), AtomicBool::new(false));
     let mut shown = Progress::new(&how.progress, plan.header.inputs)?;
     let outcome = std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
@@ -338,7 +375,8 @@ fn stream(job: &Job, how: &Telling, begun: Instant) -> Result<u8> {
             }
             shown.end();
         });
-        let target = Target::Stream(Box::new(std::io::BufWriter::with_capacity(1 << 20, std::io::stdout())));
+        let pipe = Pipe { bytes: &bytes, gone: &gone };
+        let target = Target::Stream(Box::new(std::io::BufWriter::with_capacity(1 << 20, pipe)));
         let plans = [plan.clone()];
         let result = pipeline::run(job, &plans, &|_| true, target, &stop, &progress, &Silent, &Suspects::default());
         over.store(true, Ordering::Relaxed);
@@ -346,14 +384,21 @@ fn stream(job: &Job, how: &Telling, begun: Instant) -> Result<u8> {
             std::panic::resume_unwind(panic);
         }
         result
-    })?;
+    });
+    if gone.load(Ordering::Relaxed) {
+        tracing::info!("whoever read standard output has gone");
+        return Ok(READER_GONE);
+    }
+    let outcome = outcome?;
     let mut totals = Totals { tasks: plan.header.tasks, inputs: plan.header.inputs, ..Totals::default() };
+    totals.bytes_written = bytes.load(Ordering::Relaxed);
     for (receipt, rejects) in &outcome.streamed {
         totals.done += 1;
         totals.samples += receipt.samples;
         totals.frames += receipt.frames;
         totals.bytes_read += receipt.bytes_read;
         totals.warnings += receipt.warnings;
+        totals.without_samples += receipt.without_samples;
         let assets: HashSet<&String> = rejects.iter().map(|r| &r.asset).collect();
         totals.rejected += assets.len() as u64;
         totals.inputs_done = totals.inputs - totals.rejected;

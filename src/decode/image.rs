@@ -77,8 +77,8 @@ pub fn heif_version() -> Option<String> {
 }
 
 /// Bytes that decoding `data` will take, judged by its headers: the file, the samples, and as much again where they are
-/// converted. A guess where the headers do not tell.
-pub fn decoded_bytes(data: &[u8]) -> u64 {
+/// converted. A guess where the headers do not tell; the file alone where the picture will be refused for its size.
+pub fn decoded_bytes(data: &[u8], opts: &PhotoOptions) -> u64 {
     let pixels = match sniff(&data[..data.len().min(SNIFF_BYTES)]) {
         MediaKind::Photo("jpeg") => turbojpeg::read_header(data).ok().map(|h| h.width as u64 * h.height as u64),
         MediaKind::Photo("png" | "webp" | "bmp" | "gif" | "tiff") => {
@@ -87,7 +87,12 @@ pub fn decoded_bytes(data: &[u8]) -> u64 {
         }
         _ => None,
     };
-    data.len() as u64 + pixels.map_or(data.len() as u64 * 12, |n| n.saturating_mul(3))
+    let samples = match pixels {
+        None => data.len() as u64 * 12,
+        Some(n) if n > opts.max_pixels => 0,
+        Some(n) => n.saturating_mul(3),
+    };
+    data.len() as u64 + samples
 }
 
 /// Why a file gives no picture; the caller adds where.

@@ -76,9 +76,10 @@ pub struct FrameMeta {
 /// What was done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Packets of the stream that were read.
+    /// Packets that were decoded: those given to the decoder without the ones that it still held when it was left, which
+    /// are more the more threads it has.
     pub packets: u64,
-    /// Those given to the decoder.
+    /// All that were given to the decoder.
     pub packets_fed: u64,
     /// Frames that the decoder gave.
     pub decoded: u64,
@@ -147,6 +148,8 @@ pub struct VideoReader {
     /// Key samples are not clean starts by themselves: go back one more.
     open_gops: bool,
     counters: Counters,
+    /// Packets that decoders held when they were left.
+    held_back: u64,
     given: u64,
     faults: u64,
     first_error: Option<String>,
@@ -199,11 +202,12 @@ impl VideoReader {
             lead_in: None,
             open_gops: false,
             counters: Counters::default(),
+            held_back: 0,
             given: 0,
             faults: 0,
             first_error: None,
         };
-        reader.input.select(stream.index, options.keyframes_only);
+        reader.input.select(stream.index);
         Ok(reader)
     }
 
@@ -214,7 +218,13 @@ impl VideoReader {
 
     /// What was done so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        let packets = self.counters.packets_fed - self.held_back - self.held();
+        Counters { packets, ..self.counters }
+    }
+
+    /// Packets in the decoder whose frames may still come.
+    fn held(&self) -> u64 {
+        if self.ended { 0 } else { self.inside.len() as u64 }
     }
 
     /// The first sign of damage.

@@ -420,14 +420,11 @@ impl Input {
         !init.is_null() || tag == u32::from_le_bytes(*b"encv")
     }
 
-    /// Lets only stream `index` through; of it only what the demuxer knows to be key samples where `keys_only`.
-    pub fn select(&mut self, index: usize, keys_only: bool) {
+    /// Lets only stream `index` through, and all of it: where the MP4 demuxer is to leave out what is no key sample, it
+    /// gives the others wrong times.
+    pub fn select(&mut self, index: usize) {
         for i in 0..self.count() {
-            let discard = match (i == index, keys_only) {
-                (true, false) => AVDiscard::AVDISCARD_DEFAULT,
-                (true, true) => AVDiscard::AVDISCARD_NONKEY,
-                (false, _) => AVDiscard::AVDISCARD_ALL,
-            };
+            let discard = if i == index { AVDiscard::AVDISCARD_DEFAULT } else { AVDiscard::AVDISCARD_ALL };
             // SAFETY: `i` is below the number of streams; the context is ours alone (`&mut self`).
             unsafe { (**(*self.context).streams.add(i)).discard = discard };
         }

@@ -61,7 +61,7 @@ fn check(error: lh::heif_error) -> Result<(), String> {
         return Err(format!("libheif error {}", error.code));
     }
     // SAFETY: libheif's messages are static C strings.
-    Err(unsafe { CStr::from_ptr(error.message) }.to_string_lossy().into_owned())
+    Err(unsafe { CStr::from_ptr(error.message) }.to_string_lossy().trim().to_string())
 }
 
 /// While any lives, memory from glibc's allocator comes filled with one value.

@@ -46,7 +46,7 @@ impl Inputs {
             version: self.rows.versions.get(row).map(version_text),
             start: self.rows.starts.time(row),
             end: self.rows.ends.time(row),
-            split: self.splitter.split(identity),
+            split: self.splitter.split(self.rows.wholes.get(row).unwrap_or(identity)),
             cells: self.values.iter().map(|values| values.get(row)).collect::<Vec<Cell>>(),
         }
     }
@@ -71,6 +71,7 @@ impl Inputs {
         let rows = &self.rows;
         rows.uris.heap_bytes()
             + 8 * rows.identities.capacity()
+            + rows.wholes.heap_bytes()
             + rows.bytes.heap_bytes()
             + rows.versions.heap_bytes()
             + rows.starts.heap_bytes()
@@ -112,6 +113,8 @@ impl Late<Time> {
 struct Rows {
     uris: Texts,
     identities: Vec<u64>,
+    /// Of parts, the identity that the whole file has: all its parts belong to one split.
+    wholes: Late<u64>,
     bytes: Late<u64>,
     versions: Late<i64>,
     starts: Late<Time>,
@@ -138,6 +141,7 @@ impl Table {
             rows: Rows {
                 uris: Texts::default(),
                 identities: Vec::new(),
+                wholes: Late::new(u64::MAX),
                 bytes: Late::new(u64::MAX),
                 versions: Late::new(i64::MIN),
                 starts: Late::new((0, 0)),
@@ -191,6 +195,9 @@ impl Table {
         }
         self.namer.key(uri, &mut self.key)?;
         let identity = self.namer.identity(uri, &self.key, id, start, end)?;
+        if start.is_some() || end.is_some() {
+            self.rows.wholes.set(row, self.namer.identity(uri, &self.key, id, None, None)?);
+        }
         self.rows.uris.push(uri);
         self.rows.identities.push(identity);
         for (times, time) in [(&mut self.rows.starts, start), (&mut self.rows.ends, end)] {

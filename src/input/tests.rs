@@ -506,7 +506,29 @@ fn opening_tells_why_not() {
         assert!(error.message.contains(name));
     }
     assert_eq!(open("/dev/null").err().unwrap().reject, Some(RejectKind::NotMedia));
-    assert_eq!(open("gs://b/x").err().unwrap().exit_code(), 2);
+    let error = open("gs://b/x").err().unwrap();
+    assert_eq!(error.reject, Some(RejectKind::Unsupported));
+    assert!(error.message.contains("gs://b/x") && error.message.contains("mount"), "{error}");
+}
+
+#[test]
+fn parts_of_one_file_share_its_split() {
+    let rows: String = (0..40).map(|i| format!("{}.mp4,{},{}\n", i / 4, i % 4, i % 4 + 1)).collect();
+    let files = Files::new(&[("l.csv", &format!("uri,start,end\n{rows}")), ("whole.txt", "0.mp4\n1.mp4\n2.mp4\n")]);
+    let split = parse_splits("a=0.5,b=0.5").unwrap();
+    let splits = |name: &str| -> Vec<(String, u64, Option<usize>)> {
+        let inputs = list(&InputSpec { split: split.clone(), ..files.spec(&[name]) }, 0, None).unwrap();
+        (0..inputs.len()).map(|i| inputs.item(i)).map(|item| (item.uri, item.identity, item.split)).collect()
+    };
+    let parts = splits("l.csv");
+    assert!(parts.chunks(4).all(|of_one| of_one.iter().all(|p| p.2 == of_one[0].2 && p.0 == of_one[0].0)));
+    // Both splits are there, and the identities alone would have torn the parts apart.
+    assert!(parts.iter().any(|p| p.2 != parts[0].2));
+    let splitter = spec::Splitter::new(&split);
+    assert!(parts.iter().any(|p| splitter.split(p.1) != p.2));
+    for (uri, _, split) in splits("whole.txt") {
+        assert!(parts.iter().filter(|p| p.0 == uri).all(|p| p.2 == split), "the whole file goes with its parts");
+    }
 }
 
 proptest! {

@@ -98,11 +98,13 @@ pub(super) fn file_uri(path: &Path) -> String {
 }
 
 /// Gives URIs their identity.
+#[derive(Debug)]
 pub(super) struct Namer {
     cwd: Vec<u8>,
     root: Option<Root>,
 }
 
+#[derive(Debug)]
 struct Root {
     given: String,
     /// Without a slash at its end.
@@ -151,6 +153,18 @@ impl Namer {
         Ok(())
     }
 
+    /// The root's key without a slash at its end; empty where there is no root.
+    pub fn root(&self) -> &[u8] {
+        self.root.as_ref().map_or(b"", |root| &root.key)
+    }
+
+    /// What [`Namer::key`] wrote, as a place below the root; `None` where it lies elsewhere or there is no root. Empty
+    /// for the root itself.
+    pub fn below<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        let rest = key.strip_prefix(self.root.as_ref()?.key.as_slice())?;
+        if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"/") }
+    }
+
     /// First 8 bytes, big endian, of the SHA-256 of the `id`, else of the key relative to the root; a part's start and
     /// end follow on lines of their own. `key` is what [`Namer::key`] wrote for `uri`.
     pub fn identity(
@@ -164,15 +178,12 @@ impl Namer {
         let name = match (id, &self.root) {
             (Some(id), _) => id.as_bytes(),
             (None, None) => key,
-            (None, Some(root)) => {
-                let below = key.strip_prefix(root.key.as_slice()).and_then(|rest| rest.strip_prefix(b"/"));
-                below.filter(|below| !below.is_empty()).ok_or_else(|| {
-                    Error::usage(format!(
-                        "{uri} does not lie below --root {}, so it has no identity there: choose a root above all inputs",
-                        root.given
-                    ))
-                })?
-            }
+            (None, Some(root)) => self.below(key).filter(|below| !below.is_empty()).ok_or_else(|| {
+                Error::usage(format!(
+                    "{uri} does not lie below --root {}, so it has no identity there: choose a root above all inputs",
+                    root.given
+                ))
+            })?,
         };
         let mut hash = Sha256::new_with_prefix(name);
         if start.is_some() || end.is_some() {

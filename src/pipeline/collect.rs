@@ -134,6 +134,7 @@ impl<'a, W: Write> Collector<'a, W> {
             frames: Frames::default(),
             bytes_read: 0,
             warnings: 0,
+            without_samples: 0,
         };
         let task = OpenTask {
             units,
@@ -188,7 +189,7 @@ impl<'a, W: Write> Collector<'a, W> {
             }
             Err(e) => {
                 state.failed += 1;
-                tracing::warn!("{e}");
+                tracing::debug!("{e}");
                 state.error.get_or_insert(e);
             }
         }
@@ -262,6 +263,7 @@ impl<'a, W: Write> Collector<'a, W> {
                 (Some(Ok(done)), None) => Ok(done),
                 // Something of it was good: that stays.
                 (Some(Ok(mut done)), Some(e)) if !state.entries.is_empty() => {
+                    tracing::warn!("{} samples could not be made, the first of them: {e}", state.failed);
                     done.warning.get_or_insert(e.message);
                     Ok(done)
                 }
@@ -292,6 +294,11 @@ impl<'a, W: Write> Collector<'a, W> {
                     task.receipt.frames += frames;
                     task.receipt.bytes_read += done.bytes;
                     task.receipt.warnings += u64::from(done.warning.is_some());
+                    // Of a video that was cut, a part without samples is nothing to tell.
+                    if state.entries.is_empty() && unit.from.is_none() && unit.to.is_none() {
+                        tracing::warn!(uri = unit.uri, "no frame of it answers the rule, so it gives no sample");
+                        task.receipt.without_samples += 1;
+                    }
                     for entry in state.entries.into_values() {
                         let sample = match (entry, &task.spool) {
                             (Entry::Memory(sample), _) => *sample,

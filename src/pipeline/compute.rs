@@ -93,6 +93,7 @@ fn record(job: &Job, work: &Work, processed: &Processed, tensor: &Tensor, varian
         height: tensor.height,
         transform: processed.transform.0,
         augment: processed.augment.clone(),
+        warning: work.damage.map(|d| d.text().to_string()).or_else(|| work.source.warning.clone()),
         ..(*work.source).clone()
     }
 }

@@ -40,10 +40,31 @@ pub(super) struct Work {
     pub time_s: f64,
     /// How many frames of the unit had the same time before it.
     pub repeat: u32,
+    /// What is wrong with the frames.
+    pub damage: Option<Damage>,
     /// The list's own values and fields.
     pub unit: Arc<Unit>,
     /// Bytes that it holds.
     pub credit: Vec<Credit>,
+}
+
+/// What is wrong with a frame of a video; of several frames the worst counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Damage {
+    /// Something before it in the file did not decode: it may show traces of that.
+    Before,
+    /// It was itself decoded from damaged data.
+    Itself,
+}
+
+impl Damage {
+    /// As a record says it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Damage::Before => "the video is damaged before this frame, which may show traces of it",
+            Damage::Itself => "decoded from damaged data",
+        }
+    }
 }
 
 /// What a unit came to.
@@ -88,7 +109,7 @@ pub(super) struct Exit<'a> {
 
 impl Exit<'_> {
     fn credit(&self, bytes: u64) -> Result<Credit, Halt> {
-        credit(self.shared, &self.shared.budget, bytes, self.pulse)
+        credit(self, &self.shared.budget, bytes)
     }
 
     fn give(
@@ -107,6 +128,7 @@ impl Exit<'_> {
             time_us: moment.us,
             time_s: moment.s,
             repeat: moment.repeat,
+            damage: moment.damage,
             unit: self.unit.clone(),
             credit,
         };
@@ -116,23 +138,25 @@ impl Exit<'_> {
     }
 }
 
-fn credit(shared: &Shared, budget: &Budget, bytes: u64, pulse: &dyn Fn()) -> Result<Credit, Halt> {
+fn credit(exit: &Exit, budget: &Budget, bytes: u64) -> Result<Credit, Halt> {
     if bytes > budget.limit() {
-        tracing::warn!(bytes, budget = budget.limit(), "an item larger than its part of --memory runs alone");
+        let (uri, limit) = (&exit.unit.uri, budget.limit());
+        tracing::warn!(uri, bytes, budget = limit, "an item larger than its part of --memory runs alone");
     }
     let waiting = || {
-        pulse();
-        !stopping(shared)
+        (exit.pulse)();
+        !stopping(exit.shared)
     };
-    shared.decode.blocked(|| budget.take(bytes, waiting)).ok_or(Halt::Stopping)
+    exit.shared.decode.blocked(|| budget.take(bytes, waiting)).ok_or(Halt::Stopping)
 }
 
-/// When a frame is shown.
+/// When a frame is shown, and whether anything is wrong with it.
 #[derive(Clone, Copy)]
 struct Moment {
     us: i64,
     s: f64,
     repeat: u32,
+    damage: Option<Damage>,
 }
 
 /// Decodes one unit.
@@ -238,7 +262,7 @@ fn about(unit: &Unit, media: Media, bytes: u64) -> Record {
 fn photo(exit: &mut Exit, source: &dyn ByteSource) -> Result<Done, Halt> {
     let unit = exit.unit.clone();
     let data = source.read_all().map_err(|e| unreadable(&unit, &e))?;
-    let credit = exit.credit(image::decoded_bytes(&data))?;
+    let credit = exit.credit(image::decoded_bytes(&data, &exit.shared.job.photo))?;
     let photo = image::decode(&data, &unit.uri, &exit.shared.job.photo)?;
     let digest = Sha256::digest(&data);
     drop(data);
@@ -248,6 +272,7 @@ fn photo(exit: &mut Exit, source: &dyn ByteSource) -> Result<Done, Halt> {
         codec: photo.codec.into(),
         pixel_format: photo.pixel_format,
         icc: photo.icc,
+        warning: photo.warning.clone(),
         ..about(&unit, Media::Image, source.len())
     };
     if let Some(warning) = &photo.warning {
@@ -260,7 +285,7 @@ fn photo(exit: &mut Exit, source: &dyn ByteSource) -> Result<Done, Halt> {
         // A still lasts as long as it is looked at.
         pictures = vec![pictures[0].clone(); clip.frames as usize];
     }
-    exit.give(pictures, &Arc::new(record), Moment { us: 0, s: 0.0, repeat: 0 }, vec![credit])?;
+    exit.give(pictures, &Arc::new(record), Moment { us: 0, s: 0.0, repeat: 0, damage: None }, vec![credit])?;
     Ok(Done { frames, warning: photo.warning, ..Done::default() })
 }
 
@@ -277,6 +302,8 @@ fn video(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usize) -> Result
 
 #[cfg(feature = "ffmpeg")]
 mod video {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::decode::video::{FrameMeta, VideoOptions, VideoReader};
     use crate::frame::PixelFormat;
@@ -323,9 +350,11 @@ mod video {
         // Its reference pictures and those that its threads work on, at most what a codec allows.
         let info = reader.info();
         let picture = u64::from(info.width) * u64::from(info.height) * 3 / 2;
-        let _references = credit(exit.shared, &exit.shared.references, picture * (6 + threads as u64), exit.pulse)?;
+        let _references = credit(exit, &exit.shared.references, picture * (6 + threads as u64))?;
         let mut walk = Walk::new(exit, reader, sampling, bytes, careful)?;
-        match walk.run() {
+        let end = walk.run();
+        walk.exit.shared.packets_fed.fetch_add(walk.reader.counters().packets_fed, Ordering::Relaxed);
+        match end {
             Ok(pass) => Ok(pass),
             Err(Halt::Bad(e)) if careful && walk.exit.items > 0 && e.reject != Some(RejectKind::Io) => {
                 // What decoded is kept; what is lost is said.
@@ -476,7 +505,12 @@ mod video {
             let selector = selector(t0, &self.reader, &self.sampling)?;
             let wanted = selector.next_wanted().and_then(|t| self.ticks(t)).into_iter().chain(from).max();
             self.selector = Some(selector);
-            let Some(wanted) = wanted.filter(|w| *w > t0 && !self.careful) else { return Ok(self.reader.advance()?) };
+            // A frame that is shown at a time is found from the key sample before it, as when jumping on: the first frame
+            // is all that has to be seen. Elsewhere the frame before the first wanted one decides.
+            let shown = from.is_none() && matches!(self.sampling.rule, Rule::At(_) | Rule::Count(_));
+            let Some(wanted) = wanted.filter(|w| *w > t0 && !shown && !self.careful) else {
+                return Ok(self.reader.advance()?);
+            };
             // One frame before the wanted time has to be seen; how far back it lies is not known.
             let second = (i64::from(time_base.1) / i64::from(time_base.0.max(1))).max(1);
             let mut back = second;
@@ -562,7 +596,7 @@ mod video {
         }
 
         fn place(&mut self, meta: FrameMeta, pts: i64, decision: Decision, convert: bool) -> Result<(), Halt> {
-            let moment = self.moment(pts)?;
+            let moment = self.moment(&meta, pts)?;
             let places = self.clips.as_mut().map(|c| c.push(decision));
             let Some(places) = places else {
                 if decision.take_this {
@@ -611,6 +645,7 @@ mod video {
                 let clip =
                     self.open.get_mut(&place.clip).ok_or_else(|| Error::bug("a frame of a clip that is not open"))?;
                 clip.frames.push(frame);
+                clip.moment.damage = clip.moment.damage.max(moment.damage);
                 clip.frames.len() as u32 == self.sampling.clip.map_or(1, |c| c.frames)
             };
             if whole && let Some(clip) = self.open.remove(&place.clip) {
@@ -648,7 +683,7 @@ mod video {
             Ok(frame)
         }
 
-        fn moment(&self, pts: i64) -> Result<Moment, Halt> {
+        fn moment(&self, meta: &FrameMeta, pts: i64) -> Result<Moment, Halt> {
             let time_base = self.reader.info().time_base;
             let us = stream_micros(pts, self.t0, time_base).ok_or_else(|| {
                 let text =
@@ -656,7 +691,9 @@ mod video {
                 Error::input(RejectKind::Corrupt, text)
             })?;
             let s = (pts as f64 - self.t0 as f64) * f64::from(time_base.0) / f64::from(time_base.1);
-            Ok(Moment { us, s, repeat: 0 })
+            let before = self.reader.damaged().then_some(Damage::Before);
+            let damage = if meta.corrupt { Some(Damage::Itself) } else { before };
+            Ok(Moment { us, s, repeat: 0, damage })
         }
 
         /// Numbers a time that occurs again.

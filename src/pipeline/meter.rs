@@ -1,16 +1,24 @@
 //! How long each stage worked, waited for input and waited for room behind it.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, SendError, Sender};
 use serde_json::{Value, json};
 
+thread_local! {
+    /// How long this thread has waited since its stage began.
+    static WAITED_NS: Cell<u64> = const { Cell::new(0) };
+}
+
 /// One stage; shared by its threads.
 #[derive(Debug, Default)]
 pub struct Stage {
     threads: AtomicU64,
     alive_ns: AtomicU64,
+    /// Of the thread that was busy the longest.
+    busiest_ns: AtomicU64,
     starved_ns: AtomicU64,
     blocked_ns: AtomicU64,
     capacity: AtomicU64,
@@ -21,9 +29,12 @@ impl Stage {
     /// Runs one thread of the stage.
     pub fn thread<T>(&self, work: impl FnOnce() -> T) -> T {
         self.threads.fetch_add(1, Ordering::Relaxed);
+        WAITED_NS.set(0);
         let begun = Instant::now();
         let result = work();
-        self.alive_ns.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        let alive = begun.elapsed().as_nanos() as u64;
+        self.alive_ns.fetch_add(alive, Ordering::Relaxed);
+        self.busiest_ns.fetch_max(alive.saturating_sub(WAITED_NS.get()), Ordering::Relaxed);
         result
     }
 
@@ -56,16 +67,17 @@ impl Stage {
         timed(&self.blocked_ns, wait)
     }
 
-    /// Seconds summed over the stage's threads.
+    /// Seconds summed over the stage's threads, and how long the busiest of them was busy.
     pub fn report(&self) -> Value {
         let seconds = |ns: u64| (ns as f64 / 1e6).round() / 1e3;
-        let [alive, starved, blocked] =
-            [&self.alive_ns, &self.starved_ns, &self.blocked_ns].map(|n| n.load(Ordering::Relaxed));
+        let [alive, starved, blocked, busiest] =
+            [&self.alive_ns, &self.starved_ns, &self.blocked_ns, &self.busiest_ns].map(|n| n.load(Ordering::Relaxed));
         json!({
             "threads": self.threads.load(Ordering::Relaxed),
             "busy": seconds(alive.saturating_sub(starved + blocked)),
             "starved": seconds(starved),
             "blocked": seconds(blocked),
+            "busiest_thread": seconds(busiest),
         })
     }
 
@@ -81,6 +93,8 @@ impl Stage {
 fn timed<T>(sum: &AtomicU64, wait: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let result = wait();
-    sum.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    let waited = begun.elapsed().as_nanos() as u64;
+    sum.fetch_add(waited, Ordering::Relaxed);
+    WAITED_NS.set(WAITED_NS.get() + waited);
     result
 }

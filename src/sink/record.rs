@@ -110,6 +110,8 @@ pub struct Record {
     pub augment: Value,
     /// What the detectors found.
     pub detections: Vec<Detection>,
+    /// What was wrong with the source although this sample came out of it; null where nothing was.
+    pub warning: Option<String>,
     /// Digest of the sample's encoded bytes; null with the tensors format.
     pub sha256: Option<String>,
     /// Values of the list's own columns, in the order of the schema.
@@ -221,7 +223,7 @@ mod tests {
     fn fields_come_in_the_documented_order() {
         let expected = "key uri asset media bytes source_sha256 etag captured_at codec pixel_format color_matrix \
              color_range color_primaries color_transfer chroma_location color_assumed icc rotation time_s pts time_base \
-             keyframe source_width source_height width height transform augment detections sha256";
+             keyframe source_width source_height width height transform augment detections warning sha256";
         assert_eq!(field_names().join(" "), expected);
     }
 

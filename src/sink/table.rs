@@ -110,6 +110,7 @@ fn rough_size(record: &Record) -> usize {
     512 + record.uri.len()
         + cells
         + augment
+        + record.warning.as_ref().map_or(0, String::len)
         + record.detections.iter().map(|d| 128 + 16 * d.landmarks.len()).sum::<usize>()
 }
 
@@ -175,6 +176,7 @@ fn arrays(rows: &[Record], columns: &[Column]) -> Result<Vec<Filled>> {
         ("transform".into(), fixed(rows.iter().map(|r| r.transform))?, false),
         ("augment".into(), Arc::new(augment), true),
         ("detections".into(), detections(rows)?, false),
+        maybe("warning", |r| r.warning.as_deref()),
         maybe("sha256", |r| r.sha256.as_deref()),
     ];
     for (i, (name, column)) in output_names(columns).into_iter().zip(columns).enumerate() {

@@ -4,6 +4,10 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+#[path = "../common/python.rs"]
+mod outside;
+pub use outside::python;
+
 const SCRIPT: &str = include_str!("pillow.py");
 
 /// A decoded reference picture.
@@ -11,15 +15,6 @@ pub struct Reference {
     pub width: u32,
     pub height: u32,
     pub rgb: Vec<u8>,
-}
-
-/// The Python to use; says that the test is skipped where there is none.
-pub fn python() -> Option<PathBuf> {
-    let python = std::env::var_os("FRAMEMILL_PYTHON").map(PathBuf::from);
-    if python.is_none() {
-        println!("skipped: FRAMEMILL_PYTHON names no python with pillow and numpy");
-    }
-    python
 }
 
 /// Writes the synthetic photos into `folder` and gives their paths.

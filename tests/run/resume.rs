@@ -126,7 +126,8 @@ fn an_interrupt_leaves_a_resumable_state() {
     let args = job(&[photos.to_str().unwrap()], out.to_str().unwrap(), &["--shard-samples=5"]);
     let args: Vec<&str> = args.into_iter().filter(|a| *a != "--shard-samples" && *a != "12").collect();
     let mut child = start(&args);
-    while !out.join("_framemill/receipts/000000.json").exists() {
+    // Any task's: the first one may be the last that is done.
+    while !std::fs::read_dir(out.join("_framemill/receipts")).is_ok_and(|mut receipts| receipts.next().is_some()) {
         assert!(child.try_wait().unwrap().is_none(), "ended before it was interrupted");
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -118,6 +118,53 @@ fn a_stream_is_the_shards_one_after_the_other() {
 }
 
 #[test]
+fn a_stream_refuses_what_a_tar_cannot_hold_and_ends_with_its_reader() {
+    let clips = fixtures().join("clips");
+    let run = |more: &[&str]| framemill(&job(&[clips.to_str().unwrap()], "-", more));
+    for more in [
+        &["--format", "images"][..],
+        &["--metadata", "csv"],
+        &["--split", "a=0.5,b=0.5"],
+        &["--tasks", "0/2"],
+        &["--append"],
+        &["--json"],
+    ] {
+        let output = run(more);
+        assert_eq!(output.status.code(), Some(2), "{more:?}");
+        assert!(errors(&output).contains(more[0]) && output.stdout.is_empty(), "{more:?}: {}", errors(&output));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    let output = run(&["--report", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", errors(&output));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(report["bytes"]["written"], output.stdout.len());
+    let all = ["--all", "--encode", "png", "--op", "resize:w=400,h=400"];
+    let mut child = program()
+        .args(job(&[clips.to_str().unwrap()], "-", &all))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdout.take().unwrap().read_exact(&mut [0; 512]).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141), "{}", errors(&output));
+}
+
+#[test]
+fn nothing_is_decoded_behind_the_last_wanted_frame() {
+    let Some(media) = media() else { return };
+    let film = media.join("derived/shots_public.mp4");
+    for (rule, most) in [(["--at", "0.5,1"], 40), (["--at", "0"], 5)] {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let args = job(&[film.to_str().unwrap()], out.to_str().unwrap(), &[&rule[..], &["--json"]].concat());
+        let frames = report(&framemill(&args))["frames"].clone();
+        assert!(frames["decoded"].as_u64().unwrap() <= most, "{rule:?}: {frames}");
+    }
+}
+
+#[test]
 fn clips_have_the_frames_that_follow() {
     let Some(media) = media() else { return };
     let dir = tempfile::tempdir().unwrap();

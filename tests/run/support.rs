@@ -7,19 +7,12 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// The folder of test media; says that the test is skipped where there is none.
-pub fn media() -> Option<PathBuf> {
-    let folder = std::env::var_os("FRAMEMILL_TEST_MEDIA").map(PathBuf::from);
-    if folder.is_none() {
-        println!("skipped: FRAMEMILL_TEST_MEDIA names no folder with test media");
-    }
-    folder
-}
-
-/// Whether the long tests were asked for.
-pub fn full() -> bool {
-    std::env::var("FRAMEMILL_TEST_FULL").is_ok_and(|v| v == "1")
-}
+#[path = "../common/media.rs"]
+mod outside;
+#[path = "../common/random.rs"]
+mod random;
+pub use outside::{full, media};
+pub use random::Random;
 
 /// The project's own small media.
 pub fn fixtures() -> PathBuf {
@@ -94,17 +87,4 @@ pub fn records(out: &Path) -> Vec<Value> {
 pub fn samples(out: &Path) -> Vec<(String, String)> {
     let text = |v: &Value| v.as_str().unwrap().to_string();
     records(out).iter().map(|r| (text(&r["key"]), text(&r["sha256"]))).collect()
-}
-
-/// A small generator of numbers (SplitMix64), so that every run tests the same.
-pub struct Random(pub u64);
-
-impl Random {
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
 }

@@ -1,6 +1,6 @@
 //! What the video tests share: the media folder, what FFmpeg's program recorded of it, reading and comparing frames.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use framemill::bytes::{ByteSource, FileSource};
@@ -9,19 +9,12 @@ use framemill::error::Error;
 use framemill::frame::{Frame, PixelFormat};
 use sha2::{Digest, Sha256};
 
-/// The folder of test media; says that the test is skipped where there is none.
-pub fn media() -> Option<PathBuf> {
-    let folder = std::env::var_os("FRAMEMILL_TEST_MEDIA").map(PathBuf::from);
-    if folder.is_none() {
-        println!("skipped: FRAMEMILL_TEST_MEDIA names no folder with test media");
-    }
-    folder
-}
-
-/// Whether the long tests were asked for.
-pub fn full() -> bool {
-    std::env::var("FRAMEMILL_TEST_FULL").is_ok_and(|v| v == "1")
-}
+#[path = "../common/media.rs"]
+mod outside;
+#[path = "../common/random.rs"]
+mod random;
+pub use outside::{full, media};
+pub use random::Random;
 
 /// What FFmpeg's program said of one file (`decode_summary.tsv`).
 #[derive(Debug, Clone)]
@@ -117,17 +110,4 @@ pub fn rest(reader: &mut VideoReader) -> Result<Vec<Seen>, Error> {
         all.push(see(reader, meta)?);
     }
     Ok(all)
-}
-
-/// A small generator of numbers (SplitMix64), so that every run tests the same.
-pub struct Random(pub u64);
-
-impl Random {
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
 }

@@ -11,7 +11,7 @@ use crate::error::RejectKind;
 
 /// PNG of every bit depth and colour type. The `eXIf` chunk may stand anywhere.
 pub fn png(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
-    let header = data.get(16..26).ok_or_else(|| Fault::corrupt("the file ends in its header"))?;
+    let header = data.get(16..29).ok_or_else(|| Fault::corrupt("the file ends in its header"))?;
     let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     check_size(word(0).into(), word(4).into(), opts)?;
     let chunks = || png_chunks(data);
@@ -30,7 +30,7 @@ pub fn png(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
         _ => "unknown",
     };
     let decoder = PngDecoder::with_limits(Cursor::new(data), limits(opts)).map_err(fault)?;
-    let mut stored = decode(decoder, format, opts)?;
+    let mut stored = decode(decoder, format, header[12] == 0, opts)?;
     if let Some((_, block)) = chunks().find(|(kind, _)| kind == b"eXIf") {
         stored.exif = exif::parse(block.to_vec());
     }
@@ -60,7 +60,7 @@ pub fn webp(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
         (false, false) => "yuv420p",
     };
     let exif = decoder.exif_metadata().ok().flatten().map(exif::parse).unwrap_or_default();
-    let mut stored = decode(decoder, format, opts)?;
+    let mut stored = decode(decoder, format, false, opts)?;
     stored.exif = exif;
     Ok(stored)
 }
@@ -77,26 +77,31 @@ pub fn bmp(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
         (_, true) => "bgra",
         _ => "bgr0",
     };
-    decode(decoder, format, opts)
+    decode(decoder, format, true, opts)
 }
 
 /// The first picture of a GIF on its canvas; what it leaves open is transparent.
 pub fn gif(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
-    decode(GifDecoder::new(Cursor::new(data)).map_err(fault)?, "pal8", opts)
+    decode(GifDecoder::new(Cursor::new(data)).map_err(fault)?, "pal8", false, opts)
 }
 
-/// Size check, pixels, ICC profile.
-fn decode(mut decoder: impl ImageDecoder, format: &str, opts: &PhotoOptions) -> Result<Stored, Fault> {
+/// Size check, pixels, ICC profile. `rows`: the decoder gives row after row, so those before damage are kept.
+fn decode(mut decoder: impl ImageDecoder, format: &str, rows: bool, opts: &PhotoOptions) -> Result<Stored, Fault> {
     let (width, height) = decoder.dimensions();
     check_size(width.into(), height.into(), opts)?;
     decoder.set_limits(limits(opts)).map_err(fault)?;
     let color = decoder.color_type();
     let icc = decoder.icc_profile().unwrap_or_default();
     let mut bytes = buffer(width, height, color.bytes_per_pixel().into())?;
-    decoder.read_image(&mut bytes).map_err(fault)?;
-    let narrow = |bytes: Vec<u8>| -> Vec<u8> {
-        bytes.chunks_exact(2).map(|b| depth16_to_8(u16::from_ne_bytes([b[0], b[1]]))).collect()
+    let damage = match decoder.read_image(&mut bytes) {
+        Ok(()) => None,
+        Err(e) if rows && bytes.iter().any(|b| *b != 0) => Some(format!("damaged, decoded partially: {e}")),
+        Err(e) => return Err(fault(e)),
     };
+    // Only PNG has 16 bit here, and its rows are turned from big endian when all of them are there.
+    let sample = if damage.is_some() { u16::from_be_bytes } else { u16::from_ne_bytes };
+    let narrow =
+        |bytes: Vec<u8>| -> Vec<u8> { bytes.chunks_exact(2).map(|b| depth16_to_8(sample([b[0], b[1]]))).collect() };
     let samples = match color {
         ColorType::L8 => Samples::Rgb(gray_to_rgb(&bytes)),
         ColorType::La8 => Samples::Rgba(gray_alpha_to_rgba(&bytes)),
@@ -111,6 +116,7 @@ fn decode(mut decoder: impl ImageDecoder, format: &str, opts: &PhotoOptions) -> 
     let mut stored = Stored::new(width, height, samples, format);
     stored.gray = !color.has_color();
     stored.icc = icc;
+    stored.warnings.extend(damage);
     Ok(stored)
 }
 

@@ -57,7 +57,7 @@ impl PacketIndex {
         if !mp4 && !matroska {
             return Ok(None);
         }
-        input.select(stream, false);
+        input.select(stream);
         // The sample table of an MP4 that is not fragmented has been read by now; payloads need not be.
         let parsed = input.streams().get(stream).is_none_or(|s| s.parsed);
         if mp4 && !fragmented && !parsed {
@@ -126,9 +126,12 @@ impl PacketIndex {
 
     /// The place in decoding order of a packet that was read.
     pub fn find(&self, pts: Option<i64>, position: i64) -> Option<usize> {
-        let pts = pts?;
-        let at = self.by_pts[self.by_pts.binary_search_by_key(&pts, |&(p, _)| p).ok()?].1;
-        (self.entries[at].position == position).then_some(at)
+        self.place(pts?).filter(|&at| self.entries[at].position == position)
+    }
+
+    /// The place in decoding order of the packet of the frame shown at `pts`.
+    pub fn place(&self, pts: i64) -> Option<usize> {
+        Some(self.by_pts[self.by_pts.binary_search_by_key(&pts, |&(p, _)| p).ok()?].1)
     }
 
     /// Number, among the key samples, of the last one that is not after `target` (`strictly`: that is before it), is

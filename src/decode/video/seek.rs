@@ -79,14 +79,14 @@ impl VideoReader {
             return Ok(false);
         }
         let margin = usize::from(self.open_gops);
-        // What the decoder already holds is lost by a jump. Not by the threads it has: what is counted must not depend
-        // on them.
-        let held = HELD + usize::try_from(self.decoder.delay()).unwrap_or(0);
-        let Some(cursor) = self.cursor else { return Ok(false) };
+        // What the decoder already holds is lost by a jump. How far it has read is judged by the frame that is shown,
+        // not by the packets that its threads took in advance: what is counted must not depend on them.
+        let held = HELD + 2 * usize::try_from(self.decoder.delay()).unwrap_or(0);
         let Some(index) = self.index()? else { return Ok(false) };
+        let Some(place) = shown.and_then(|pts| index.place(pts)) else { return Ok(false) };
         let Some(key) = index.key_for(pts, false) else { return Ok(false) };
         let Some(start) = key.checked_sub(margin) else { return Ok(false) };
-        if index.key(start).at <= cursor + held {
+        if index.key(start).at <= place + held {
             return Ok(false);
         }
         let floor = index.key(key).pts;
@@ -133,7 +133,7 @@ impl VideoReader {
         if !input.streams().get(self.stream).is_some_and(|s| s.video) {
             return Err(Error::input(RejectKind::Changed, "the file changed while it was read"));
         }
-        input.select(self.stream, self.options.keyframes_only);
+        input.select(self.stream);
         let decoder = Decoder::open(&input, self.stream, &decoder_options(&self.options))?;
         self.clock = Clock::new(self.info.time_base, decoder.frame_rate(), decoder.delay());
         // The old decoder goes before the container it was opened from.
@@ -152,6 +152,7 @@ impl VideoReader {
             self.decoder.forget();
         }
         self.decoder.flush();
+        self.held_back += self.held();
         self.inside.clear();
         self.waiting = false;
         self.draining = false;

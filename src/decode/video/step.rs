@@ -71,7 +71,6 @@ impl VideoReader {
                 // An empty packet would tell the decoder that this is the end.
                 Read::Packet if self.packet.stream() != self.stream || self.packet.is_empty() => {}
                 Read::Packet => {
-                    self.counters.packets += 1;
                     self.cursor = self.cursor.map(|c| c + 1);
                     if self.packet.key() || !self.options.keyframes_only {
                         self.waiting = true;
@@ -87,10 +86,9 @@ impl VideoReader {
         check_size(self.picture.size(), self.options.max_pixels)?;
         let PictureInfo { pts, best_effort, duration, key, corrupt, errors, .. } = self.picture.info();
         self.counters.decoded += 1;
-        let packet = match pts {
-            Some(_) => self.inside.iter().position(|p| p.0 == pts).and_then(|i| self.inside.remove(i)),
-            None => None,
-        };
+        let packet = self.inside.iter().position(|p| p.0 == pts).and_then(|i| self.inside.remove(i));
+        // Without times, which packet it was can be counted but not known.
+        let packet = packet.filter(|p| p.0.is_some());
         let (flagged, bad_packet) = packet.map_or((key, false), |p| (p.1, p.2));
         let corrupt = corrupt || errors != 0 || bad_packet;
         if corrupt {

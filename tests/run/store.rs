@@ -1,0 +1,84 @@
+//! An output that is full or cannot be written: a clear error, nothing torn, and going on where there is room again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::*;
+
+/// A file system of its own, gone when dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// `None`, said aloud, where none may be mounted (that takes root).
+    fn new(at: &Path, options: &str) -> Option<Mount> {
+        std::fs::create_dir_all(at).unwrap();
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output().ok()?;
+        if !output.status.success() {
+            println!("skipped: no file system can be mounted here: {}", errors(&output).trim());
+            return None;
+        }
+        Some(Mount(at.into()))
+    }
+
+    fn change(&self, options: &str) {
+        let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(status.is_ok_and(|s| s.success()) || std::thread::panicking());
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_resumes() {
+    let Some(media) = media() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let photos = media.join("image/coco/val2017");
+    let more = ["--op", "resize:w=160,h=120", "--encode", "png", "--limit", "60"];
+    let whole = dir.path().join("whole");
+    let output = framemill(&job(&[photos.to_str().unwrap()], whole.to_str().unwrap(), &more));
+    assert!(output.status.success(), "{}", errors(&output));
+    let bytes: u64 = tree(&whole).keys().map(|name| std::fs::metadata(whole.join(name)).unwrap().len()).sum();
+    let place = dir.path().join("disk");
+    let Some(disk) = Mount::new(&place, &format!("size={}", bytes / 2)) else { return };
+    let out = place.join("out");
+    let args = job(&[photos.to_str().unwrap()], out.to_str().unwrap(), &more);
+    let output = framemill(&args);
+    assert_eq!(output.status.code(), Some(74), "{}", errors(&output));
+    assert!(errors(&output).contains("no space left") && errors(&output).contains("/disk/out"), "{}", errors(&output));
+    // What is visible is whole: every visible file is one of the undisturbed run's.
+    let expected = tree(&whole);
+    let visible = tree(&out).into_iter().filter(|(name, _)| !name.contains("/partial/") && !name.contains("/."));
+    let (same, other): (Vec<_>, Vec<_>) = visible.partition(|(name, digest)| expected.get(name) == Some(digest));
+    assert!(other.is_empty(), "{other:?}");
+    assert!(same.iter().any(|(name, _)| name.ends_with(".tar")), "it was full before anything was done: {same:?}");
+    assert_eq!(framemill(&["status", out.to_str().unwrap()]).status.code(), Some(0));
+    // Full still: the same again.
+    assert_eq!(framemill(&args).status.code(), Some(74));
+    disk.change(&format!("size={}", bytes * 3));
+    let output = framemill(&args);
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(tree(&out), expected);
+}
+
+#[test]
+fn a_folder_that_must_not_be_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("disk");
+    let Some(disk) = Mount::new(&place, "size=1m") else { return };
+    disk.change("ro");
+    let (photos, out) = (fixtures().join("photos"), place.join("out"));
+    let args = job(&[photos.to_str().unwrap()], out.to_str().unwrap(), &[]);
+    let output = framemill(&args);
+    assert_eq!(output.status.code(), Some(74), "{}", errors(&output));
+    assert!(errors(&output).contains(out.to_str().unwrap()), "{}", errors(&output));
+    disk.change("rw");
+    assert!(framemill(&args).status.success());
+    // Done and looked at without writing.
+    disk.change("ro");
+    assert!(framemill(&["verify", out.to_str().unwrap()]).status.success());
+}
