@@ -23,7 +23,7 @@ use crate::program::{Program, Quality, Settings};
 use crate::sample::{Pick, Rational, Rule, Sampling};
 use crate::sink::Format;
 use crate::sink::encode::Encoding;
-use values::{ByteSize, ClipSpec, MaxRejects, Rate, TaskShare};
+use values::{ByteSize, ClipSpec, MaxRejects, Price, Rate, TaskShare};
 
 /// Which frames, as written. At most one of the rules `all`, `every`, `fps`, `keyframes`, `count`, `at`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -213,6 +213,12 @@ pub struct JobFile {
     pub json: bool,
     /// How progress is shown: auto, bar, lines, json or none.
     pub progress: String,
+    /// File that is written anew every second of a run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<PathBuf>,
+    /// What the machine costs an hour, in any currency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price_per_hour: Option<Price>,
 }
 
 impl Default for JobFile {
@@ -246,6 +252,8 @@ impl Default for JobFile {
             report: None,
             json: false,
             progress: "auto".into(),
+            heartbeat: None,
+            price_per_hour: None,
         }
     }
 }
@@ -444,6 +452,8 @@ impl Job {
                 "report",
                 "json",
                 "progress",
+                "heartbeat",
+                "price_per_hour",
             ] {
                 top.remove(key);
             }

@@ -50,6 +50,7 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
         "seconds": seconds,
         "queues": timing["queues"],
         "budget": timing["budget"],
+        "cost": cost(job, run),
         "fallbacks": job.fallbacks(),
         "peak_memory": run.finished.peak_memory,
         "tasks": {
@@ -65,6 +66,15 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
             "left_open": run.finished.outcome.left,
             "engine_restarts": run.restarts,
         },
+    })
+}
+
+/// What this process cost, and a thousand of its samples; null where no price is given.
+fn cost(job: &Job, run: &ThisRun) -> Value {
+    job.file.price_per_hour.map_or(Value::Null, |price| {
+        let cost = price.0 * run.wall / 3600.0;
+        let share = (run.samples > 0).then(|| cost * 1000.0 / run.samples as f64);
+        json!({ "price_per_hour": price.0, "this_run": cost, "per_1000_samples": share })
     })
 }
 
@@ -127,6 +137,13 @@ pub fn text(report: &Value) -> String {
     if let Some(stage) = report["bottleneck"]["stage"].as_str() {
         out +=
             &format!("the whole took {} times as long as {stage} was busy\n", report["bottleneck"]["wall_over_busy"]);
+    }
+    if let Some(cost) = report["cost"]["this_run"].as_f64() {
+        out += &format!("cost: {cost:.4}");
+        if let Some(share) = report["cost"]["per_1000_samples"].as_f64() {
+            out += &format!(", {share:.4} for 1000 samples");
+        }
+        out += "\n";
     }
     out += &format!(
         "{:.2} s on {}, peak memory {} MB",

@@ -21,3 +21,5 @@ mod sampling;
 mod store;
 #[path = "run/support.rs"]
 mod support;
+#[path = "run/telling.rs"]
+mod telling;

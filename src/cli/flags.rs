@@ -87,6 +87,8 @@ const FLAGS: &[Flag] = &[
     flag("grace", "grace", Text, "DUR", "How long a signal leaves to drain"),
     flag("report", "report", Text, "FILE", "Write this process's report here"),
     flag("json", "json", Switch, "", "Print JSON: of a run its report, as the last line of standard output"),
+    flag("heartbeat", "heartbeat", Text, "FILE", "Write how far it is here every second: an old file tells a hang"),
+    flag("price-per-hour", "price_per_hour", Text, "X", "What this machine costs an hour: the report tells what the run cost"),
     flag("progress", "progress", Text, "auto|bar|lines|json|none", "How to show progress"),
 ];
 
@@ -95,10 +97,8 @@ const UNBUILT: &[(&str, &str)] = &[
     ("scenes", "scene detection"),
     ("deinterlace", "deinterlacing"),
     ("detect", "object detection"),
-    ("heartbeat", "a heartbeat file"),
     ("metrics", "a metrics endpoint"),
     ("trace", "tracing to a file"),
-    ("price-per-hour", "prices"),
 ];
 
 /// Adds the job's flags to a command.

@@ -1,6 +1,7 @@
 //! The command line: the only floor that prints, installs signal handlers and decides exit codes.
 
 mod flags;
+mod heartbeat;
 mod pipe;
 pub mod preview;
 pub mod probe;

@@ -12,6 +12,7 @@ use std::time::Instant;
 use clap::ArgMatches;
 use serde_json::Value;
 
+use super::heartbeat::Heartbeat;
 use super::pipe::{Pipe, READER_GONE};
 use super::progress::Progress;
 use super::{flags, print, variable};
@@ -73,17 +74,31 @@ pub fn run(m: &ArgMatches, engine: Vec<String>) -> Result<u8> {
     file.tasks = file.tasks.resolve(variable)?;
     let job = Job::resolve(file)?;
     let how = Telling::new(&job.file)?;
+    let mut heart = Heartbeat::new(job.file.heartbeat.as_deref())?;
+    let ended = run_job(&job, m.get_flag("append"), &how, engine, &mut heart, begun);
+    heart.end(ended.as_ref().map_or_else(Error::exit_code, |code| *code));
+    ended
+}
+
+fn run_job(
+    job: &Job,
+    append: bool,
+    how: &Telling,
+    engine: Vec<String>,
+    heart: &mut Heartbeat,
+    begun: Instant,
+) -> Result<u8> {
     match job.file.output.uri.as_deref() {
         None => Err(Error::usage("no output: give --output FOLDER, or - for a tar on standard output")),
-        Some("-") if m.get_flag("append") => {
+        Some("-") if append => {
             Err(Error::usage("--append continues a plan, and a stream has none: give --output FOLDER"))
         }
-        Some("-") => stream(&job, &how, begun),
+        Some("-") => stream(job, how, heart, begun),
         Some(uri) => {
             let out = input::local_path(uri)?;
             let signals = signals()?;
-            let plans = planned(&job, &out, m.get_flag("append"), &how)?;
-            execute(&job, &out, plans, &how, engine, &signals, begun)
+            let plans = planned(job, &out, append, how)?;
+            execute(job, &out, plans, how, engine, &signals, heart, begun)
         }
     }
 }
@@ -146,7 +161,7 @@ pub fn retry(m: &ArgMatches, out: &Path, engine: Vec<String>) -> Result<u8> {
         let draft = Draft::again(&job, units, &like, generation, totals.tasks)?;
         plans.push(draft.freeze(out)?);
     }
-    execute(&job, out, plans, &how, engine, &signals, begun)
+    execute(&job, out, plans, &how, engine, &signals, &mut Heartbeat::new(None)?, begun)
 }
 
 /// How things are told.
@@ -199,6 +214,7 @@ fn planned(job: &Job, out: &Path, append: bool, how: &Telling) -> Result<Vec<Pla
     Ok(plans)
 }
 
+#[allow(clippy::too_many_arguments)]
 fn execute(
     job: &Job,
     out: &Path,
@@ -206,6 +222,7 @@ fn execute(
     how: &Telling,
     engine: Vec<String>,
     signals: &AtomicUsize,
+    heart: &mut Heartbeat,
     begun: Instant,
 ) -> Result<u8> {
     let ledger = Ledger::new(out);
@@ -218,7 +235,7 @@ fn execute(
         this.finished.outcome.skipped = before.tasks;
     } else {
         this.finished =
-            supervised(job, out, how, &engine, signals, before.inputs - before.inputs_done, &mut this.restarts)?;
+            supervised(job, out, how, &engine, signals, heart, before.inputs - before.inputs_done, &mut this.restarts)?;
     }
     this.finished.peak_memory = supervise::peak_with(this.finished.peak_memory);
     let totals = Totals::read(&ledger, &plans)?;
@@ -266,12 +283,14 @@ fn verdict(job: &Job, totals: &Totals) -> u8 {
     0
 }
 
+#[allow(clippy::too_many_arguments)]
 fn supervised(
     job: &Job,
     out: &Path,
     how: &Telling,
     arguments: &[String],
     signals: &AtomicUsize,
+    heart: &mut Heartbeat,
     inputs: u64,
     restarts: &mut Vec<String>,
 ) -> Result<Finished> {
@@ -283,7 +302,10 @@ fn supervised(
     };
     let mut progress = Progress::new(&how.progress, inputs)?;
     let result = supervise::run(job, out, &start, signals, &mut |news| match news {
-        News::Progress(now) => progress.show(now),
+        News::Progress(now) => {
+            progress.show(now);
+            heart.beat(now);
+        }
         News::Restart(why) => {
             progress.note(&format!("framemill: {why}"));
             restarts.push(why.to_string());
@@ -348,7 +370,7 @@ fn streams(job: &JobFile) -> Result<()> {
 }
 
 /// One tar on standard output, in order, with no ledger.
-fn stream(job: &Job, how: &Telling, begun: Instant) -> Result<u8> {
+fn stream(job: &Job, how: &Telling, heart: &mut Heartbeat, begun: Instant) -> Result<u8> {
     if how.json && job.file.report.is_none() {
         return Err(Error::usage("--json prints to standard output, which is the tar's here: write --report FILE"));
     }
@@ -370,7 +392,9 @@ fn stream(job: &Job, how: &Telling, begun: Instant) -> Result<u8> {
                 if signals.load(Ordering::Relaxed) > 0 {
                     stop.abort();
                 }
-                shown.show(&progress.look());
+                let now = progress.look();
+                shown.show(&now);
+                heart.beat(&now);
                 std::thread::sleep(std::time::Duration::from_millis(50));
             }
             shown.end();

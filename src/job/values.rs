@@ -98,6 +98,26 @@ impl fmt::Display for Rate {
 
 as_text!(Rate, "Rate", "A positive rate a second: 2, 0.5, 30000/1001");
 
+/// A price, in any currency: 0 or more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Price(pub f64);
+
+impl FromStr for Price {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let price = text.trim().parse::<f64>().ok().filter(|p| p.is_finite() && *p >= 0.0);
+        price.map(Price).ok_or_else(|| Error::usage(format!("`{text}` is not a price: expected a number of 0 or more")))
+    }
+}
+
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+as_text!(Price, "Price", "A price of 0 or more: 0.35");
+
 /// How many inputs may be rejected before the exit code says so: a number, or a share in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MaxRejects {

@@ -1,0 +1,36 @@
+//! What a run tells beside its report: its heart, its price.
+
+use serde_json::Value;
+
+use crate::support::*;
+
+#[test]
+fn a_heartbeat_tells_the_end_and_a_price_what_it_cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, beat) = (dir.path().join("out"), dir.path().join("beat.json"));
+    let clips = fixtures().join("clips");
+    let inputs = [clips.to_str().unwrap()];
+    let more = ["--heartbeat", beat.to_str().unwrap(), "--price-per-hour", "3.6", "--json"];
+    let output = framemill(&job(&inputs, out.to_str().unwrap(), &more));
+    assert!(output.status.success(), "{}", errors(&output));
+    let report = report(&output);
+    let (cost, wall) = (report["cost"]["this_run"].as_f64().unwrap(), report["seconds"]["wall"].as_f64().unwrap());
+    assert!((cost - wall / 1000.0).abs() < 1e-5, "{cost} for {wall} s");
+    let samples = report["samples"].as_f64().unwrap();
+    assert!((report["cost"]["per_1000_samples"].as_f64().unwrap() - cost * 1000.0 / samples).abs() < 1e-9);
+    let told: Value = serde_json::from_slice(&std::fs::read(&beat).unwrap()).unwrap();
+    assert_eq!((told["state"].as_str(), told["progress"]["exit_code"].as_u64()), (Some("ended"), Some(0)));
+
+    // Neither changes a byte, so neither is part of the job.
+    let output = framemill(&job(&inputs, out.to_str().unwrap(), &["--json"]));
+    assert!(output.status.success(), "{}", errors(&output));
+    assert!(self::report(&output)["cost"].is_null());
+
+    let nowhere = dir.path().join("none/beat.json");
+    let output = framemill(&job(&inputs, out.to_str().unwrap(), &["--heartbeat", nowhere.to_str().unwrap()]));
+    assert_eq!(output.status.code(), Some(74));
+    assert!(errors(&output).contains("beat.json"), "{}", errors(&output));
+    let output = framemill(&job(&inputs, out.to_str().unwrap(), &["--price-per-hour", "cheap"]));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors(&output).contains("--price-per-hour") || errors(&output).contains("price_per_hour"));
+}
