@@ -402,7 +402,7 @@ fn pass(
     stream: Option<TarStream<Box<dyn Write + Send + '_>>>,
 ) {
     let threads = shared.job.threads;
-    let (work_out, work_in) = bounded::<Work>(threads);
+    let (work_out, work_in) = bounded::<Box<Work>>(threads);
     let (made_out, made_in) = bounded(threads);
     let (sample_out, sample_in) = bounded::<Message>(threads * 4);
     let (commit_out, commit_in) = bounded(2);
@@ -422,7 +422,7 @@ fn pass(
             let work = move || {
                 shared.compute.thread(|| {
                     while let Some(work) = shared.compute.receive(&work_in) {
-                        if !computed(shared, backend, work, &made_out, &sample_out) {
+                        if !computed(shared, backend, *work, &made_out, &sample_out) {
                             break;
                         }
                     }
@@ -524,7 +524,7 @@ fn decoder(
     observer: &dyn Observer,
     suspects: &Suspects,
     solo: &RwLock<()>,
-    to: &Sender<Work>,
+    to: &Sender<Box<Work>>,
     ends: &Sender<Message>,
 ) -> Result<()> {
     let condemned: HashMap<UnitKey, RejectKind> = suspects.condemned.iter().copied().collect();
@@ -558,7 +558,7 @@ fn decoder(
             life.fetch_add(1, Ordering::Relaxed);
         };
         let send = |work: Work| {
-            let mut work = work;
+            let mut work = Box::new(work);
             loop {
                 match shared.decode.blocked(|| to.send_timeout(work, Duration::from_millis(100))) {
                     Ok(()) => break,

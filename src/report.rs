@@ -134,7 +134,9 @@ pub fn text(report: &Value) -> String {
         let word = |name: &str| fallback[name].as_str().unwrap_or("?");
         out += &format!("fallback: {}: {} instead of {}\n", word("what"), word("to"), word("from"));
     }
-    if let Some(stage) = report["bottleneck"]["stage"].as_str() {
+    // The start is the greater part of a short run.
+    let long = report["seconds"]["wall"].as_f64() > Some(10.0);
+    if let (true, Some(stage)) = (long, report["bottleneck"]["stage"].as_str()) {
         out +=
             &format!("the whole took {} times as long as {stage} was busy\n", report["bottleneck"]["wall_over_busy"]);
     }
@@ -152,4 +154,24 @@ pub fn text(report: &Value) -> String {
         n("/peak_memory") / 1_000_000
     );
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bottleneck_is_the_busiest_threads_stage() {
+        let stage = |threads: u64, busy: f64, busiest: f64| json!({ "threads": threads, "busy": busy, "busiest_thread": busiest });
+        // One film in one of two decode threads: their sum is less than that of the encoders.
+        let seconds = json!({ "wall": 52.0, "decode": stage(2, 50.0, 50.0), "encode": stage(2, 60.0, 31.0) });
+        assert_eq!(bottleneck(&seconds), json!({ "stage": "decode", "busy": 50.0, "wall_over_busy": 1.04 }));
+        assert_eq!(bottleneck(&json!({ "wall": 0.1 })), Value::Null);
+        let told = |wall: f64| {
+            let mut report = json!({ "seconds": seconds, "bottleneck": bottleneck(&seconds), "device": "cpu" });
+            report["seconds"]["wall"] = json!(wall);
+            text(&report).contains("1.04 times as long as decode was busy")
+        };
+        assert!(told(52.0) && !told(0.5));
+    }
 }

@@ -50,6 +50,7 @@ pub(super) struct Work {
 
 /// What is wrong with a frame of a video; of several frames the worst counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(feature = "ffmpeg"), expect(dead_code, reason = "without FFmpeg there are no videos"))]
 pub(super) enum Damage {
     /// Something before it in the file did not decode: it may show traces of that.
     Before,
