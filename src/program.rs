@@ -4,7 +4,10 @@
 //! random parameters drawn. A backend computes, for the last step's whole output, only the part of each earlier picture
 //! that it needs, and never a full-size RGB picture before a resize.
 
+pub mod params;
+pub mod passes;
 pub mod resample;
+pub mod window;
 pub mod yuv;
 
 use std::fmt;
@@ -102,7 +105,12 @@ pub struct Steps {
 impl Steps {
     /// Size of the output.
     pub fn size(&self) -> (u32, u32) {
-        self.steps.last().map_or(self.stored, |(_, size)| *size)
+        self.size_before(self.steps.len())
+    }
+
+    /// Size of the picture that step `at` gets.
+    pub fn size_before(&self, at: usize) -> (u32, u32) {
+        at.checked_sub(1).map_or(self.stored, |before| self.steps[before].1)
     }
 }
 

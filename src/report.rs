@@ -29,11 +29,12 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
         seconds = json!({});
     }
     seconds["wall"] = json!((run.wall * 1e3).round() / 1e3);
+    let fallbacks = [job.fallbacks(), run.finished.outcome.fallbacks.clone()].concat();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "job": job.identity()["job"],
         "fingerprint": fingerprint,
-        "device": "cpu",
+        "device": run.finished.outcome.device,
         "decoders": ["software"],
         "inputs": { "found": totals.inputs, "done": totals.inputs_done, "rejected": totals.rejected },
         "frames": totals.frames,
@@ -43,7 +44,7 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
         "seconds": seconds,
         "queues": timing["queues"],
         "budget": timing["budget"],
-        "fallbacks": job.fallbacks(),
+        "fallbacks": fallbacks,
         "peak_memory": run.finished.peak_memory,
         "tasks": {
             "planned": totals.tasks,
@@ -95,12 +96,14 @@ pub fn text(report: &Value) -> String {
         );
     }
     for fallback in report["fallbacks"].as_array().into_iter().flatten() {
-        out += &format!("fallback: {}: {} instead of {}\n", fallback["what"], fallback["to"], fallback["from"]);
+        let word = |key: &str| fallback[key].as_str().unwrap_or("?");
+        let (what, to, from, reason) = (word("what"), word("to"), word("from"), word("reason"));
+        out += &format!("fallback: {what}: {to} instead of {from}: {reason}\n");
     }
     out += &format!(
         "{:.2} s on {}, peak memory {} MB",
         report["seconds"]["wall"].as_f64().unwrap_or(0.0),
-        report["device"].as_str().unwrap_or("?"),
+        report["device"].as_str().unwrap_or("no device"),
         n("/peak_memory") / 1_000_000
     );
     out

@@ -3,8 +3,8 @@
 //! The tables are [`crate::program::yuv`]'s; the inner loops are in [`super::simd`].
 
 use super::simd;
-use crate::error::{Error, RejectKind, Result};
-use crate::frame::{Frame, PixelFormat, Plane as Stored};
+use crate::error::{Error, Result};
+use crate::frame::{Frame, PixelFormat};
 use crate::program::yuv::{Axis, Chroma, Coefficients, Tap, axes};
 
 /// Everything that the rows of one frame share.
@@ -50,25 +50,7 @@ impl<'a> Converter<'a> {
     ///
     /// Errors: [`RejectKind::Corrupt`] for a plane that is too small, [`Error::bug`] for a depth out of 8..=16.
     pub fn new(frame: &'a Frame, chroma: Chroma) -> Result<Converter<'a>> {
-        let (w, h) = (frame.width as usize, frame.height as usize);
-        let planes: Vec<(usize, usize)> = match frame.format {
-            PixelFormat::Rgb8 => vec![(w * 3, h)],
-            PixelFormat::Gray { depth } => vec![(w * bytes(depth), h)],
-            PixelFormat::Gbr { depth } => vec![(w * bytes(depth), h); 3],
-            PixelFormat::Yuv { depth, sub_w, sub_h } => {
-                let (cw, ch) = (w.div_ceil(1 << sub_w), h.div_ceil(1 << sub_h));
-                vec![(w * bytes(depth), h), (cw * bytes(depth), ch), (cw * bytes(depth), ch)]
-            }
-        };
-        let fits = |(plane, &(row, rows)): (&Stored, &(usize, usize))| {
-            plane.stride >= row && plane.data.len() >= plane.stride * (rows - 1) + row
-        };
-        if w == 0 || h == 0 || frame.planes.len() < planes.len() || !frame.planes.iter().zip(&planes).all(fits) {
-            return Err(Error::input(
-                RejectKind::Corrupt,
-                format!("a decoded picture of {w}x{h} is smaller than it says"),
-            ));
-        }
+        frame.rows()?;
         let limited = frame.color.range == crate::color::Range::Limited;
         let kind = match frame.format {
             PixelFormat::Rgb8 => Kind::Rgb,
@@ -79,10 +61,7 @@ impl<'a> Converter<'a> {
                 Kind::Yuv { depth, coefficients: Coefficients::new(&frame.color, depth, x.bits + y.bits), x, y }
             }
         };
-        let depth = match kind {
-            Kind::Rgb => 8,
-            Kind::Plain { depth, .. } | Kind::Yuv { depth, .. } => depth,
-        };
+        let depth = frame.format.depth();
         if !(8..=16).contains(&depth) {
             return Err(Error::bug(format!("a picture of {depth} bits a sample; expected 8 to 16")));
         }
