@@ -96,6 +96,20 @@ fn small(c: &mut Criterion) {
     }
 }
 
+fn augment(c: &mut Criterion) {
+    let frame = rgb(224, 224);
+    for (name, op) in [
+        ("color_jitter", "color_jitter:brightness=0.4,contrast=0.4,saturation=0.4,hue=0.1"),
+        ("gaussian_blur 9", "gaussian_blur:9"),
+        ("random_affine", "random_affine:20,translate=0.1,0.1"),
+    ] {
+        time(c, "augment 224", name, &frame, &[op], Quality::Exact);
+    }
+    let mut film = yuv420(10);
+    (film.color.primaries, film.color.transfer) = ("bt2020".into(), "smpte2084".into());
+    time(c, "convert 1080p", "yuv420p10, tonemap", &film, &["tonemap"], Quality::Exact);
+}
+
 fn encoders(c: &mut Criterion) {
     let tensor: Tensor = Cpu::new().run(&program(&[], Quality::Exact), &rgb(224, 224), &KEY).unwrap().tensor;
     let mut group = c.benchmark_group("encode 224");
@@ -107,5 +121,5 @@ fn encoders(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(passes, convert, resize, small, encoders);
+criterion_group!(passes, convert, resize, small, augment, encoders);
 criterion_main!(passes);

@@ -1,7 +1,8 @@
 // Pixels of any frame as 8-bit RGB; mirrors src/backend/cpu/convert.rs.
 
-// Bits of the matrix's fixed point.
-const SHIFT: u32 = 20u;
+// Codes that the positions of a tone cube are for, and those of a colour cube.
+const TONE_CODES: u32 = 4096u;
+const BYTE_CODES: u32 = 256u;
 
 // Sample (x, y) of a component as it is stored.
 fn sample(source: u32, component: u32, x: i32, y: i32) -> i32 {
@@ -36,7 +37,7 @@ fn chroma(source: u32, component: u32, x: Tap, x_whole: i32, y: Tap, y_whole: i3
     return a * (x_whole - x.weight) + b * x.weight;
 }
 
-// Luma and chroma at one place to RGB. Wrapping adds: the sum fits, the constant alone may not.
+// Luma and chroma at one place to RGB, of 8 bits, or of 12 for a tone cube. Wrapping adds: the sum fits, the constant alone may not.
 fn rgb(source: u32, ycc: vec3<i32>) -> vec3<i32> {
     var out: vec3<i32>;
     for (var c = 0u; c < 3u; c++) {
@@ -44,12 +45,21 @@ fn rgb(source: u32, ycc: vec3<i32>) -> vec3<i32> {
             + sources[source].matrix[3u * c] * ycc.x
             + sources[source].matrix[3u * c + 1u] * ycc.y
             + sources[source].matrix[3u * c + 2u] * ycc.z;
-        out[c] = sum >> SHIFT;
+        out[c] = sum >> sources[source].shift;
     }
-    return byte_range(out);
+    return clamp(out, vec3<i32>(0), vec3<i32>(sources[source].most));
 }
 
 fn frame_pixel(source: u32, at: vec2<i32>) -> vec3<i32> {
+    let v = converted(source, at);
+    let tone = sources[source].tone;
+    if tone == NONE {
+        return v;
+    }
+    return through_cube(v, tone, TONE_CODES, sources[source].nodes);
+}
+
+fn converted(source: u32, at: vec2<i32>) -> vec3<i32> {
     if sources[source].kind == YCC {
         let x_axis = sources[source].x;
         let y_axis = sources[source].y;

@@ -1,5 +1,6 @@
-// The two entry points: pixels between passes, and the finished tensor as src/backend/cpu/picture.rs packs it. Each
-// layer of a dispatch (z) is a pass over another picture; pictures smaller than the dispatch leave invocations idle.
+// The entry points: pixels between passes, sums over a picture, and the finished tensor as src/backend/cpu/picture.rs packs
+// it. Each layer of a dispatch (z) is a pass over another picture; pictures smaller than the dispatch leave invocations
+// idle.
 
 @compute @workgroup_size(8, 8)
 fn leave(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -8,7 +9,29 @@ fn leave(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let at = vec2<i32>(passes[p].x + i32(id.x), passes[p].y + i32(id.y));
-    scratch[passes[p].to + id.y * passes[p].to_row + id.x] = packed(pixel(p, at));
+    let v = pixel(p, at);
+    let row = passes[p].to + id.y * passes[p].to_row;
+    if passes[p].kind == BLUR_HORIZONTAL {
+        scratch[row + 2u * id.x] = u32(v.x) | (u32(v.y) << 16u);
+        scratch[row + 2u * id.x + 1u] = u32(v.z);
+    } else {
+        scratch[row + id.x] = packed(v);
+    }
+}
+
+// Luma of all pixels, summed: exact, so the order does not matter. Each invocation adds up a stretch of a row first.
+@compute @workgroup_size(8, 8)
+fn total(@builtin(global_invocation_id) id: vec3<u32>) {
+    let p = id.z;
+    if id.x * 16u >= passes[p].width || id.y >= passes[p].height {
+        return;
+    }
+    let end = min(id.x * 16u + 16u, passes[p].width);
+    var sum = 0u;
+    for (var x = id.x * 16u; x < end; x++) {
+        sum += u32(luma(pixel(p, vec2<i32>(passes[p].x + i32(x), passes[p].y + i32(id.y)))));
+    }
+    atomicAdd(&sums[passes[p].sum], sum);
 }
 
 // One element of the output.

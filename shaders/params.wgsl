@@ -8,10 +8,20 @@ const HORIZONTAL: u32 = 1u;
 const VERTICAL: u32 = 2u;
 const PLANES_HORIZONTAL: u32 = 3u;
 const PLANES_VERTICAL: u32 = 4u;
+const BLUR_HORIZONTAL: u32 = 5u;
+const BLUR_VERTICAL: u32 = 6u;
+const AFFINE: u32 = 7u;
 const PLAIN: u32 = 0u;
 const YCC: u32 = 1u;
 const MOVE: u32 = 0u;
-const GRAYSCALE: u32 = 1u;
+const ERASE: u32 = 1u;
+const GRAYSCALE: u32 = 2u;
+const BLEND_BLACK: u32 = 3u;
+const BLEND_LUMA: u32 = 4u;
+const BLEND_MEAN: u32 = 5u;
+const HUE: u32 = 6u;
+const TABLE: u32 = 7u;
+const CUBE: u32 = 8u;
 
 struct Taps {
     table: u32,
@@ -38,6 +48,10 @@ struct Source {
     last: i32,
     x: Axis,
     y: Axis,
+    shift: u32,
+    most: i32,
+    tone: u32,
+    nodes: u32,
     matrix: array<i32, 9>,
     constant: array<i32, 3>,
 }
@@ -49,6 +63,9 @@ struct Action {
     width: i32,
     height: i32,
     fill: u32,
+    amount: i32,
+    table: u32,
+    size: u32,
 }
 
 struct Pass {
@@ -74,6 +91,10 @@ struct Pass {
     element: u32,
     planar: u32,
     table: u32,
+    side_x: i32,
+    side_y: i32,
+    fill: u32,
+    sum: u32,
 }
 
 @group(0) @binding(0) var<storage, read> passes: array<Pass>;
@@ -83,6 +104,7 @@ struct Pass {
 @group(0) @binding(4) var<storage, read> pixels: array<u32>;
 @group(0) @binding(5) var<storage, read_write> scratch: array<u32>;
 @group(0) @binding(6) var<storage, read_write> tensors: array<u32>;
+@group(0) @binding(7) var<storage, read_write> sums: array<atomic<u32>>;
 
 // Red in the lowest byte.
 fn packed(v: vec3<i32>) -> u32 {

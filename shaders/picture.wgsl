@@ -13,6 +13,13 @@ fn origin(first: u32, end: u32, at: vec2<i32>) -> Origin {
     var place = at;
     for (var i = end; i > first; i--) {
         let a = i - 1u;
+        if actions[a].kind == ERASE {
+            let x = place.x - actions[a].x[2];
+            let y = place.y - actions[a].y[2];
+            if x >= 0 && y >= 0 && x < actions[a].width && y < actions[a].height {
+                return Origin(place, true, unpacked(actions[a].fill), i);
+            }
+        }
         if actions[a].kind != MOVE {
             continue;
         }
@@ -25,23 +32,4 @@ fn origin(first: u32, end: u32, at: vec2<i32>) -> Origin {
         }
     }
     return Origin(place, false, vec3<i32>(0), first);
-}
-
-// Pillow's convert("L"): ITU-R 601-2 luma with 16 bits, rounded.
-fn luma(v: vec3<i32>) -> i32 {
-    return (v.x * 19595 + v.y * 38470 + v.z * 7471 + 0x8000) >> 16u;
-}
-
-// Actions [next, end) on a colour.
-fn colored(next: u32, end: u32, color: vec3<i32>) -> vec3<i32> {
-    var v = color;
-    for (var a = next; a < end; a++) {
-        switch actions[a].kind {
-            case GRAYSCALE: {
-                v = vec3<i32>(luma(v));
-            }
-            default: {}
-        }
-    }
-    return v;
 }

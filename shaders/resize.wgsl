@@ -4,25 +4,6 @@
 const PRECISION: u32 = 22u;
 const HALF: i32 = 0x200000;
 
-// The pixel that a pass reads at `at`: of the frame, through the actions that come first, or of the pass before.
-fn input_pixel(p: u32, at: vec2<i32>) -> vec3<i32> {
-    let source = passes[p].source;
-    if source == NONE {
-        return unpacked(scratch[between(p, at)]);
-    }
-    let first = passes[p].read_first;
-    let end = passes[p].read_end;
-    if first == end {
-        return frame_pixel(source, at);
-    }
-    let came = origin(first, end, at);
-    var v = came.color;
-    if !came.known {
-        v = frame_pixel(source, came.at);
-    }
-    return colored(came.next, end, v);
-}
-
 // The word of what the pass before left at `at`.
 fn between(p: u32, at: vec2<i32>) -> u32 {
     return passes[p].input + u32(at.y - passes[p].input_y) * passes[p].input_row + u32(at.x - passes[p].input_x);
@@ -52,22 +33,14 @@ fn rounded(sum: vec3<i32>) -> vec3<i32> {
     return byte_range(sum >> vec3<u32>(PRECISION));
 }
 
-fn horizontal(p: u32, at: vec2<i32>) -> vec3<i32> {
-    let r = reach(passes[p].taps, at.x);
-    var sum = vec3<i32>(HALF);
-    for (var i = 0; i < r.count; i++) {
-        sum += input_pixel(p, vec2<i32>(r.start + i, at.y)) * weight(r, i);
+// How a pixel at `at` is weighed along a row, or along a column.
+fn resize_walk(p: u32, at: vec2<i32>, horizontal: bool) -> Walk {
+    if horizontal {
+        let r = reach(passes[p].taps, at.x);
+        return Walk(vec2<i32>(r.start, at.y), vec2<i32>(1, 0), r.count, r.weights, PRECISION, vec2<i32>(0));
     }
-    return rounded(sum);
-}
-
-fn vertical(p: u32, at: vec2<i32>) -> vec3<i32> {
     let r = reach(passes[p].taps, at.y);
-    var sum = vec3<i32>(HALF);
-    for (var i = 0; i < r.count; i++) {
-        sum += input_pixel(p, vec2<i32>(at.x, r.start + i)) * weight(r, i);
-    }
-    return rounded(sum);
+    return Walk(vec2<i32>(at.x, r.start), vec2<i32>(0, 1), r.count, r.weights, PRECISION, vec2<i32>(0));
 }
 
 // Row `at.y` counts from the first row of each plane that is kept; one plane may have fewer than the other.
@@ -106,21 +79,4 @@ fn planes_vertical(p: u32, at: vec2<i32>) -> vec3<i32> {
         sum.z += v.z * w;
     }
     return rgb(passes[p].source, rounded(sum));
-}
-
-// Pixel (x, y) of the picture that pass `p` makes.
-fn pixel(p: u32, at: vec2<i32>) -> vec3<i32> {
-    let end = passes[p].write_end;
-    let came = origin(passes[p].write_first, end, at);
-    var v = came.color;
-    if !came.known {
-        switch passes[p].kind {
-            case HORIZONTAL: { v = horizontal(p, came.at); }
-            case VERTICAL: { v = vertical(p, came.at); }
-            case PLANES_HORIZONTAL: { v = planes_horizontal(p, came.at); }
-            case PLANES_VERTICAL: { v = planes_vertical(p, came.at); }
-            default: { v = input_pixel(p, came.at); }
-        }
-    }
-    return colored(came.next, end, v);
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::job::{JobFile, Metadata};
+use crate::op::Op;
 use crate::plan::Plan;
 use crate::sink::record::output_names;
 use crate::sink::{Format, Object, record, table};
@@ -150,7 +151,7 @@ fn features(plan: &Plan, job: &JobFile) -> String {
     }
     out += "  - name: json\n    struct:\n";
     let mut member = |name: &str, kind: &str| out += &format!("    - name: {name}\n      {kind}\n");
-    let random = job.ops.iter().any(|op| op.name().starts_with("random_"));
+    let random = job.ops.iter().any(Op::is_random);
     for name in record::field_names() {
         let kind = match name.as_str() {
             "augment" if random => return String::new(),

@@ -416,7 +416,14 @@ impl Job {
                 output.insert("encode".into(), json!(self.encoding));
             }
         }
-        json!({ "job": value, "versions": versions() })
+        let mut identity = json!({ "job": value, "versions": versions() });
+        let files: Map<String, Value> =
+            self.program.files().map(|(file, digest)| (file.into(), digest.into())).collect();
+        // A job that names no file has the identity that it had before there were such operations.
+        if !files.is_empty() {
+            identity["files"] = files.into();
+        }
+        identity
     }
 
     /// Digest of [`Job::identity`].

@@ -4,13 +4,21 @@
 //! random parameters drawn. A backend computes, for the last step's whole output, only the part of each earlier picture
 //! that it needs, and never a full-size RGB picture before a resize.
 
+pub mod affine;
+mod augment;
+pub mod blur;
+pub mod lut;
 pub mod params;
 pub mod passes;
 pub mod resample;
+pub mod tonemap;
+pub mod tones;
 pub mod window;
 pub mod yuv;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,10 +26,12 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, RejectKind, Result};
 use crate::geometry::{Orientation, Transform};
-use crate::op::{self, Align, FlipAxis, Match, Op};
+use crate::op::{self, Align, FlipAxis, Match, Op, Spread};
 use crate::rng::{Draw, Purpose};
 use crate::tensor::{Dtype, Layout};
+use lut::{Cube, Lut};
 use resample::Filter;
+use tonemap::Tonemap;
 use yuv::Chroma;
 
 /// Order of resizing and colour conversion.
@@ -53,7 +63,22 @@ pub struct Settings {
     pub square_pixels: bool,
 }
 
+/// What a blend draws a value to or away from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// 0.
+    Black,
+    /// The pixel's own luma.
+    Luma,
+    /// The mean luma of the whole picture before the step: a sum of integers, divided once and rounded to 8 bits of
+    /// fraction.
+    Mean,
+}
+
 /// One step on a picture whose size is known.
+///
+/// Parameters are plain integers, and what a backend computes of them fits an `i32`; the bounds that make it so are told
+/// with each.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Resample to the step's size.
@@ -85,6 +110,56 @@ pub enum Step {
     Turn(u8),
     /// Luma in all channels.
     Grayscale,
+    /// `factor * value + (1 - factor) * base`, rounded and clamped. `factor` has 16 bits of fraction and is 0 to
+    /// [`op::MAX_FACTOR`], so that each product stays below 2^31 with 2^15 to spare for rounding, and where both are large
+    /// their signs differ.
+    Blend {
+        /// How much of the value.
+        factor: i32,
+        /// What the rest is of.
+        base: Base,
+    },
+    /// Hue is turned by `shift` sixths of the circle, 0 to 6 (exclusive) with 16 bits of fraction; value and saturation, so
+    /// the largest and the smallest channel, stay. The largest intermediate is 11 * 255 * 2^16.
+    Hue {
+        /// By how much.
+        shift: i32,
+    },
+    /// Weighted means of each row, then of each column, reflected at the edges; [`blur::gaussian`] makes the weights. Half
+    /// a kernel is less than the picture's side.
+    Blur {
+        /// Weights along a row.
+        x: Vec<i32>,
+        /// Weights along a column.
+        y: Vec<i32>,
+    },
+    /// Each pixel from the four around its position in the input, which is its column's plus its row's; see
+    /// [`affine::tables`].
+    Affine {
+        /// For each column of the output.
+        columns: Vec<affine::Position>,
+        /// For each row of the output.
+        rows: Vec<affine::Position>,
+        /// Colour of neighbours outside.
+        fill: [u8; 3],
+    },
+    /// A rectangle, inside the picture and not empty, becomes `fill`.
+    Erase {
+        /// Left edge.
+        x: u32,
+        /// Top edge.
+        y: u32,
+        /// Width.
+        w: u32,
+        /// Height.
+        h: u32,
+        /// Its colour.
+        fill: [u8; 3],
+    },
+    /// Each channel through a table of its own.
+    Table(Arc<[[u8; 256]; 3]>),
+    /// Colours through a three-dimensional table.
+    Cube(Arc<Cube>),
 }
 
 /// The steps for one picture.
@@ -140,6 +215,10 @@ pub struct Output {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program {
     ops: Vec<Op>,
+    /// Tables of the `lut` operations, by the file as it is written there.
+    luts: BTreeMap<String, Lut>,
+    /// What the conversion to RGB does with pictures of high dynamic range.
+    pub tonemap: Option<Tonemap>,
     /// What else decides pixels.
     pub settings: Settings,
     /// How the result is written down.
@@ -147,9 +226,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles operations that [`op::validate`] accepts.
+    /// Compiles operations that [`op::validate`] accepts. Reads the files that they name.
     ///
-    /// Errors: [`Error::usage`] naming the operation.
+    /// Errors: [`Error::usage`] naming the operation or the file.
     pub fn compile(ops: &[Op], settings: Settings) -> Result<Program> {
         op::validate(ops)?;
         let normalize = ops.iter().find_map(|op| match op {
@@ -170,8 +249,27 @@ impl Program {
             Dtype::U8 => Vec::new(),
             _ => table(normalize),
         };
-        let ops = ops.iter().filter(|op| !matches!(op, Op::Normalize { .. } | Op::To { .. })).cloned().collect();
-        Ok(Program { ops, settings, out: Output { dtype, layout, table } })
+        let tonemap = ops.iter().find_map(|op| match op {
+            Op::Tonemap { curve, peak } => Some(Tonemap { curve: *curve, peak: *peak }),
+            _ => None,
+        });
+        // What is part of the conversion or of packing is no step.
+        let step = |op: &&Op| !matches!(op, Op::Tonemap { .. } | Op::Normalize { .. } | Op::To { .. });
+        let ops: Vec<Op> = ops.iter().filter(step).cloned().collect();
+        let mut luts = BTreeMap::new();
+        for op in &ops {
+            if let Op::Lut { file } = op
+                && !luts.contains_key(file)
+            {
+                luts.insert(file.clone(), Lut::load(file)?);
+            }
+        }
+        Ok(Program { ops, luts, tonemap, settings, out: Output { dtype, layout, table } })
+    }
+
+    /// The files that were read, with the SHA-256 of each.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.luts.iter().map(|(file, lut)| (file.as_str(), lut.digest.as_str()))
     }
 
     /// Element type and axis order of the output.
@@ -181,7 +279,7 @@ impl Program {
 
     /// Whether anything in it is random.
     pub fn is_random(&self) -> bool {
-        self.ops.iter().any(|op| matches!(op, Op::RandomFlip { .. }))
+        self.ops.iter().any(Op::is_random)
     }
 
     /// The steps for a picture of `width` x `height` as stored.
@@ -218,7 +316,7 @@ impl Program {
         }
         let mut drawn = Vec::new();
         for (i, op) in self.ops.iter().enumerate() {
-            out.apply(op, || {
+            out.apply(op, &self.luts, || {
                 Draw::new(Purpose {
                     seed: self.settings.seed,
                     epoch: self.settings.epoch,
@@ -236,6 +334,11 @@ impl Program {
         }
         Ok(out)
     }
+}
+
+/// A parameter with `bits` of fraction, rounded to the nearest.
+fn fixed(value: f64, bits: u32) -> i32 {
+    libm::round(value * f64::from(1u32 << bits)) as i32
 }
 
 /// a / b to the nearest, halves up, at least 1.
@@ -275,9 +378,14 @@ impl Steps {
             Step::Turn(1) => [0.0, 1.0, 0.0, -1.0, 0.0, fh],
             Step::Turn(2) => [-1.0, 0.0, fw, 0.0, -1.0, fh],
             Step::Turn(_) => [0.0, -1.0, fw, 1.0, 0.0, 0.0],
-            Step::Grayscale => Transform::IDENTITY.0,
+            _ => Transform::IDENTITY.0,
         };
-        self.transform = self.transform.then_from(Transform(back));
+        self.push_mapped(step, size, Transform(back));
+    }
+
+    /// Appends a step whose output is mapped to its input by `back`.
+    fn push_mapped(&mut self, step: Step, size: (u32, u32), back: Transform) {
+        self.transform = self.transform.then_from(back);
         self.steps.push((step, size));
     }
 
@@ -327,7 +435,7 @@ impl Steps {
     }
 
     /// Appends an operation's steps; what a random one drew.
-    fn apply(&mut self, op: &Op, draw: impl FnOnce() -> Draw) -> Result<Option<Value>> {
+    fn apply(&mut self, op: &Op, luts: &BTreeMap<String, Lut>, draw: impl FnOnce() -> Draw) -> Result<Option<Value>> {
         let (w, h) = self.size();
         let scale = |target: u32, along: u32, across: u32| {
             // torchvision: int(target * long / short).
@@ -376,7 +484,28 @@ impl Steps {
                 }
             }
             Op::Grayscale => self.push(Step::Grayscale, (w, h)),
-            Op::Normalize { .. } | Op::To { .. } => {}
+            Op::Lut { file } => {
+                let lut = luts.get(file).ok_or_else(|| Error::bug(format!("lut {file} was not read")))?;
+                self.push(lut.step.clone(), (w, h));
+            }
+            Op::RandomResizedCrop { w, h, scale, ratio, filter } => {
+                return self.random_resized_crop((*w, *h), *scale, *ratio, *filter, draw()).map(Some);
+            }
+            Op::ColorJitter { brightness, contrast, saturation, hue } => {
+                let factors = [brightness, contrast, saturation].map(|s| s.map(Spread::factors));
+                let [brightness, contrast, saturation] = factors;
+                let ranges = [brightness, contrast, saturation, hue.map(Spread::symmetric)];
+                return Ok(Some(self.color_jitter(ranges, draw())));
+            }
+            Op::RandomGrayscale { p } => return Ok(Some(self.random_grayscale(*p, draw()))),
+            Op::GaussianBlur { kernel, sigma } => return self.gaussian_blur(kernel.sides(), *sigma, draw),
+            Op::RandomAffine { degrees, translate, scale, shear, fill } => {
+                return self.random_affine(*degrees, *translate, *scale, *shear, op::rgb(fill)?, draw()).map(Some);
+            }
+            Op::RandomErasing { p, scale, ratio, value } => {
+                return Ok(Some(self.random_erasing(*p, *scale, *ratio, value.rgb()?, draw())));
+            }
+            Op::Tonemap { .. } | Op::Normalize { .. } | Op::To { .. } => {}
         }
         Ok(None)
     }
@@ -390,12 +519,22 @@ fn word(value: &impl Serialize) -> String {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Settings { quality, chroma, .. } = self.settings;
-        writeln!(f, "convert  to 8-bit RGB ({} order, chroma {}), upright", word(&quality), word(&chroma))?;
+        let order = (word(&quality), word(&chroma));
+        write!(f, "convert  to 8-bit RGB ({} order, chroma {}), upright", order.0, order.1)?;
+        if let Some(Tonemap { curve, peak }) = &self.tonemap {
+            write!(f, "; PQ and HLG tone-mapped to SDR (curve {}, peak {peak} cd/m2)", word(curve))?;
+        }
+        writeln!(f)?;
         for op in &self.ops {
             let table = serde_json::to_value(op).unwrap_or_default();
             let parameters = table.as_object().into_iter().flatten().filter(|(key, _)| *key != "op");
-            let text: Vec<String> =
+            let mut text: Vec<String> =
                 parameters.map(|(k, v)| format!("{k}={}", v.to_string().trim_matches('"'))).collect();
+            if let Op::Lut { file } = op
+                && let Some(lut) = self.luts.get(file)
+            {
+                text.push(format!("sha256={}", lut.digest));
+            }
             writeln!(f, "{:<8} {}", op.name(), text.join(" "))?;
         }
         let table = if self.out.table.is_empty() { "" } else { " through a table of 3 x 256 values" };

@@ -74,6 +74,16 @@ impl Draw {
     pub fn unit(&mut self) -> f64 {
         f64::from(self.bits() >> 8) / f64::from(1u32 << 24)
     }
+
+    /// Uniform between both numbers.
+    pub fn between(&mut self, [from, to]: [f64; 2]) -> f64 {
+        from + (to - from) * self.unit()
+    }
+
+    /// A whole number less than `n`; each is as likely as any other, to 1 in `2^32 / n`.
+    pub fn below(&mut self, n: u32) -> u32 {
+        ((u64::from(self.bits()) * u64::from(n)) >> 32) as u32
+    }
 }
 
 #[cfg(test)]

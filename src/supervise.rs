@@ -348,6 +348,10 @@ pub fn engine(link: UnixStream, vanished: impl Fn() + Send + 'static) -> Result<
 fn work(order: Order, stop: &Stop, progress: &Progress, voice: &Voice) -> Result<Finished> {
     let job = Job::resolve(JobFile::from_tables(order.job)?)?;
     let plans: Vec<Arc<Plan>> = Plan::load_all(&order.out)?.into_iter().map(Arc::new).collect();
+    if let Some(first) = plans.first() {
+        // Files that the job names were read again just now: they must be those that were planned.
+        first.check(&job, &order.out)?;
+    }
     let wanted = |task| job.file.tasks.has(task);
     let target = Target::Folder(&order.out);
     let outcome = pipeline::run(&job, &plans, &wanted, target, stop, progress, voice, &order.suspects)?;

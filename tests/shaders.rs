@@ -4,7 +4,7 @@
 use framemill::program::params::{self, Action, Axis, Pass, Source, Taps};
 use naga::{BinaryOperator, Expression, Literal, Module, ScalarKind, Statement, TypeInner};
 
-const FILES: [&str; 5] = ["params", "convert", "picture", "resize", "pack"];
+const FILES: [&str; 9] = ["params", "convert", "picture", "color", "resize", "blur", "affine", "passes", "pack"];
 
 fn parse(text: &str) -> Module {
     naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)))
@@ -39,8 +39,11 @@ fn blocks_lie_alike() {
     let module = shaders();
     same_layout!(&module, Taps { table, weights, stride, first, row });
     same_layout!(&module, Axis { sub, bits, offset, last });
-    same_layout!(&module, Source { kind, offset, stride, step, mask, table, last, x, y, matrix, constant });
-    same_layout!(&module, Action { kind, x, y, width, height, fill });
+    same_layout!(
+        &module,
+        Source { kind, offset, stride, step, mask, table, last, x, y, shift, most, tone, nodes, matrix, constant }
+    );
+    same_layout!(&module, Action { kind, x, y, width, height, fill, amount, table, size });
     same_layout!(
         &module,
         Pass {
@@ -66,6 +69,10 @@ fn blocks_lie_alike() {
             element,
             planar,
             table,
+            side_x,
+            side_y,
+            fill,
+            sum,
         }
     );
 }
@@ -86,7 +93,12 @@ fn constants_are_the_same() {
         assert_eq!(value(name), *ours, "{name}");
     }
     assert_eq!(value("NONE"), params::NONE);
-    assert_eq!(value("SHIFT"), framemill::program::yuv::SHIFT);
+    assert_eq!(value("TONE_CODES"), 1 << framemill::program::tonemap::DEPTH);
+    assert_eq!(value("CUBE_FRACTION"), framemill::program::lut::FRACTION);
+    assert_eq!(value("NODE_FRACTION"), framemill::program::lut::NODE_FRACTION);
+    assert_eq!(value("BLUR_FRACTION"), framemill::program::blur::FRACTION);
+    assert_eq!(value("BLUR_BETWEEN"), framemill::program::blur::BETWEEN);
+    assert_eq!(value("AFFINE_FRACTION"), framemill::program::affine::FRACTION);
     assert_eq!(value("PRECISION"), framemill::program::resample::PRECISION);
     assert_eq!(value("HALF") as i32, framemill::program::resample::HALF);
 }

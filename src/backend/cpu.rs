@@ -3,7 +3,11 @@
 //! The picture is worked on channel by channel, values 0..=255 in `i16`. The steps are walked from the last to the
 //! first, each asking the one before it only for the window that it needs; the first reads rows of the frame.
 
+mod affine;
+mod blur;
+mod color;
 mod convert;
+mod lut;
 mod picture;
 mod resize;
 pub mod simd;
@@ -13,9 +17,12 @@ use crate::color::Range;
 use crate::error::Result;
 use crate::frame::{Frame, PixelFormat};
 use crate::program::resample::Cache;
+use crate::program::tones::Tones;
 use crate::program::window::Window;
 use crate::program::yuv::Coefficients;
-use crate::program::{DrawKey, Program, Quality, Step, Steps};
+use crate::program::{Base, DrawKey, Program, Quality, Step, Steps};
+use affine::Affine;
+use blur::Blur;
 use convert::{Converter, Scratch};
 use picture::Picture;
 
@@ -23,6 +30,7 @@ use picture::Picture;
 #[derive(Default)]
 pub struct Cpu {
     weights: Cache,
+    tones: Tones,
 }
 
 impl Cpu {
@@ -48,12 +56,14 @@ impl Backend for Cpu {
 
     fn run(&self, program: &Program, frame: &Frame, key: &DrawKey) -> Result<Processed> {
         let steps = program.resolve((frame.width, frame.height), frame.orientation, frame.sample_aspect, key)?;
+        let tone = program.tonemap.map_or(Ok(None), |tonemap| self.tones.get(tonemap, &frame.color))?;
         let work = Work {
-            converter: Converter::new(frame, program.settings.chroma)?,
+            // What is mapped is mapped at full size.
+            fast: program.settings.quality == Quality::Fast && tone.is_none(),
+            converter: Converter::new(frame, program.settings.chroma, tone)?,
             frame,
             steps: &steps,
             weights: &self.weights,
-            fast: program.settings.quality == Quality::Fast,
         };
         let (w, h) = steps.size();
         let picture = work.after(steps.steps.len(), Window { x: 0, y: 0, w: w as usize, h: h as usize });
@@ -113,6 +123,56 @@ impl Work<'_> {
             Step::Grayscale => {
                 let mut part = self.after(before, window);
                 part.grayscale();
+                part
+            }
+            Step::Blend { factor, base: Base::Mean } => {
+                let mut whole = self.after(before, Window { x: 0, y: 0, w: in_w, h: in_h });
+                color::blend(&mut whole, *factor, Base::Mean);
+                whole.cut(window)
+            }
+            Step::Blend { factor, base } => {
+                let mut part = self.after(before, window);
+                color::blend(&mut part, *factor, *base);
+                part
+            }
+            Step::Hue { shift } => {
+                let mut part = self.after(before, window);
+                color::turn_hue(&mut part, *shift);
+                part
+            }
+            Step::Blur { x, y } => {
+                let blur = Blur { x, y, size };
+                let part = self.after(before, blur.reads(window));
+                let out = blur.run(&part, window);
+                part.recycle();
+                out
+            }
+            Step::Affine { columns, rows, fill } => {
+                let affine = Affine { columns, rows, fill: *fill, size };
+                let Some(reads) = affine.reads(window) else {
+                    return Picture::filled(window.w, window.h, *fill);
+                };
+                let part = self.after(before, reads);
+                let out = affine.run(&part, reads, window);
+                part.recycle();
+                out
+            }
+            Step::Erase { x, y, w, h, fill } => {
+                let mut part = self.after(before, window);
+                let erased = Window { x: *x as usize, y: *y as usize, w: *w as usize, h: *h as usize };
+                if let Some(inner) = window.overlap(erased) {
+                    part.paint(Window { x: inner.x - window.x, y: inner.y - window.y, ..inner }, *fill);
+                }
+                part
+            }
+            Step::Table(tables) => {
+                let mut part = self.after(before, window);
+                lut::table(&mut part, tables);
+                part
+            }
+            Step::Cube(cube) => {
+                let mut part = self.after(before, window);
+                lut::cube(&mut part, cube);
                 part
             }
             Step::Resize { filter, vertical_first } => {

@@ -38,6 +38,10 @@ const CASES: &[Case] = &[
     case(&["letterbox:w=50,h=51,fill=204060,filter=box", "rotate90", "to:layout=chw"], "29929db42c52c249"),
     case(&["resize:w=90,h=70,filter=hamming", "crop:x=7,y=5,w=41,h=37", "resize:w=17,h=20,filter=nearest", "grayscale"], "4ad344b19cad99e5"),
     case(&["pad:w=100,h=90", "flip:v", "grayscale", "resize:w=37,h=21", "to:f32"], "3978385dc93925e6"),
+    case(&["resize:w=40,h=30", "color_jitter:brightness=0.4,contrast=0.5,saturation=0.6,hue=0.2", "normalize:imagenet"], "e19634a223b0d79c"),
+    case(&["color_jitter:contrast=0.9,hue=0.5", "resize:w=30,h=31", "random_affine:degrees=30,translate=0.1,0.2,scale=0.7,1.3"], "8df4b65d5e17b63d"),
+    case(&["random_resized_crop:w=32,h=28", "gaussian_blur:kernel=5,sigma=1.2", "random_erasing:p=1,value=80"], "e6d025e3e4c8196e"),
+    case(&["tonemap", "resize:w=24,h=25"], "455338e3303cd4b2"),
     Case { quality: Quality::Fast, ..case(&["resize:w=33,h=26,filter=bicubic"], "eb3a1bb3b4c6fccf") },
     Case { chroma: Chroma::Nearest, ..case(&["resize:w=21,h=35"], "4ee9a19d721b9c73") },
 ];
@@ -82,7 +86,8 @@ fn pictures() -> Vec<Frame> {
     let yuv = |depth, sub_w, sub_h| PixelFormat::Yuv { depth, sub_w, sub_h };
     let color = |matrix, range, siting| Color { matrix, range, siting, ..Color::srgb() };
     let bt709 = color(Matrix::Bt709, Range::Limited, Siting::Left);
-    let bt2020 = color(Matrix::Bt2020, Range::Limited, Siting::TopLeft);
+    let (transfer, primaries) = ("smpte2084".to_string(), "bt2020".to_string());
+    let bt2020 = Color { transfer, primaries, ..color(Matrix::Bt2020, Range::Limited, Siting::TopLeft) };
     let jpeg = color(Matrix::Bt601, Range::Full, Siting::Center);
     vec![
         noise(PixelFormat::Rgb8, (61, 47), Color::srgb(), 1),

@@ -1,6 +1,6 @@
 //! The wgpu backend: any vendor's GPU through Vulkan, Metal or Direct3D 12; byte-equal to the CPU's.
 //!
-//! A batch is one submission: one upload, a dispatch for each level of its passes, one download. Batches that are too
+//! A batch is one submission: one upload, a dispatch or two for each level of its passes, one download. Batches that are too
 //! large for the device are halved. Device memory is bounded: batches in flight are as many as [`Pace`] allows, each of
 //! its share of the budget; a frame that is larger than a share runs by itself and its buffers are not kept.
 
@@ -20,6 +20,7 @@ use super::{Backend, Item, Pace, Pending, Processed};
 use crate::error::{Error, Result};
 use crate::program::passes::Batch;
 use crate::program::resample::Cache;
+use crate::program::tones::Tones;
 use crate::program::{Program, Steps};
 use crate::tensor::Tensor;
 
@@ -42,6 +43,7 @@ pub struct Wgpu {
     /// Bytes of one slot, but for the room that its buffers have to spare.
     share: u64,
     weights: Cache,
+    tones: Tones,
     state: Mutex<State>,
     losing: Option<Losing>,
 }
@@ -70,6 +72,7 @@ impl Wgpu {
             shader,
             share: without_spare(memory / (THREADS * (1 + AHEAD)) as u64),
             weights: Cache::default(),
+            tones: Tones::default(),
             state: Mutex::default(),
             losing: Losing::from_environment(),
         };
@@ -105,7 +108,7 @@ impl Wgpu {
             Ok(gpu) => gpu,
             Err(e) => return parts.push(Part::failed(items.len(), e)),
         };
-        let mut batch = Batch::new(program, &self.weights);
+        let mut batch = Batch::new(program, &self.weights, &self.tones);
         let pictures: Vec<Result<Steps>> = items.iter().map(|item| push(&mut batch, program, item)).collect();
         let fit = fits(&gpu, &batch);
         if items.len() > 1 && (fit.is_err() || bytes(&batch) > self.share) {

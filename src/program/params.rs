@@ -18,6 +18,12 @@ pub const VERTICAL: u32 = 2;
 pub const PLANES_HORIZONTAL: u32 = 3;
 /// [`Pass::kind`]: columns of what [`PLANES_HORIZONTAL`] made, then RGB.
 pub const PLANES_VERTICAL: u32 = 4;
+/// [`Pass::kind`]: weighted means along rows, reflected at the edges; leaves two words a pixel.
+pub const BLUR_HORIZONTAL: u32 = 5;
+/// [`Pass::kind`]: weighted means along columns of what [`BLUR_HORIZONTAL`] left.
+pub const BLUR_VERTICAL: u32 = 6;
+/// [`Pass::kind`]: each pixel from the four around a tabulated position.
+pub const AFFINE: u32 = 7;
 
 /// [`Source::kind`]: each channel is a plane of its own.
 pub const PLAIN: u32 = 0;
@@ -26,8 +32,22 @@ pub const YCC: u32 = 1;
 
 /// [`Action::kind`]: the pixel comes from another place, or is the colour around the picture.
 pub const MOVE: u32 = 0;
+/// [`Action::kind`]: a rectangle becomes one colour; its corner is `x[2]`, `y[2]`.
+pub const ERASE: u32 = 1;
 /// [`Action::kind`]: luma in all channels.
-pub const GRAYSCALE: u32 = 1;
+pub const GRAYSCALE: u32 = 2;
+/// [`Action::kind`]: drawn to or away from black.
+pub const BLEND_BLACK: u32 = 3;
+/// [`Action::kind`]: drawn to or away from the pixel's luma.
+pub const BLEND_LUMA: u32 = 4;
+/// [`Action::kind`]: drawn to or away from the picture's mean luma, whose sum is `table` and whose pixels are `size`.
+pub const BLEND_MEAN: u32 = 5;
+/// [`Action::kind`]: turned in hue.
+pub const HUE: u32 = 6;
+/// [`Action::kind`]: each channel through the 256 values at `table`.
+pub const TABLE: u32 = 7;
+/// [`Action::kind`]: through the cube at `table`: 3 x 256 positions, then `size`^3 nodes.
+pub const CUBE: u32 = 8;
 
 /// Weights of output positions from `first` on. In the tables lie, for each position, its first input and how many it
 /// has, and from `weights` on `stride` weights each.
@@ -74,7 +94,7 @@ pub struct Source {
     pub step: u32,
     /// Bits that belong to a sample.
     pub mask: u32,
-    /// Where the 8-bit values of [`PLAIN`] samples lie in the tables; [`NONE`] where samples are these values.
+    /// Where the values of [`PLAIN`] samples lie in the tables; [`NONE`] where samples are these values.
     pub table: u32,
     /// The last row of the first component.
     pub last: i32,
@@ -82,6 +102,14 @@ pub struct Source {
     pub x: Axis,
     /// Chroma along columns.
     pub y: Axis,
+    /// Bits of the coefficients' fraction that are shifted away.
+    pub shift: u32,
+    /// The largest value that comes out of the coefficients.
+    pub most: i32,
+    /// Where the cube lies that values go through at last: 3 x 4096 positions, then nodes; [`NONE`] for no cube.
+    pub tone: u32,
+    /// Its nodes along each axis.
+    pub nodes: u32,
     /// Coefficients of (Y, Cb, Cr) for R, for G, for B.
     pub matrix: [i32; 9],
     /// What is added to each channel's sum.
@@ -98,12 +126,18 @@ pub struct Action {
     pub x: [i32; 3],
     /// [`MOVE`]: row of the input, in the same way.
     pub y: [i32; 3],
-    /// [`MOVE`]: width of the input; beyond it there is only `fill`.
+    /// [`MOVE`]: width of the input; beyond it there is only `fill`. [`ERASE`]: width of the rectangle.
     pub width: i32,
-    /// [`MOVE`]: height of the input.
+    /// The same for the height.
     pub height: i32,
-    /// [`MOVE`]: the colour around, red in the lowest byte.
+    /// The colour around or of the rectangle, red in the lowest byte.
     pub fill: u32,
+    /// Factor of a blend, shift of a hue.
+    pub amount: i32,
+    /// What is looked up.
+    pub table: u32,
+    /// How much of it there is.
+    pub size: u32,
 }
 
 /// One pass over one picture.
@@ -154,6 +188,14 @@ pub struct Pass {
     pub planar: u32,
     /// Where the elements' bits lie in the tables; [`NONE`] where bytes are written as they are.
     pub table: u32,
+    /// Width of the picture that is read, where its edges matter.
+    pub side_x: i32,
+    /// Height of the picture that is read, where its edges matter.
+    pub side_y: i32,
+    /// [`AFFINE`]: the colour outside of it, red in the lowest byte.
+    pub fill: u32,
+    /// The sum that the pass adds its pixels' luma to, leaving nothing else; [`NONE`] for all other passes.
+    pub sum: u32,
 }
 
 /// A count or place as a kernel's word. What does not fit is too large for any device, and is refused by its size.
@@ -168,8 +210,18 @@ pub const KINDS: &[(&str, u32)] = &[
     ("VERTICAL", VERTICAL),
     ("PLANES_HORIZONTAL", PLANES_HORIZONTAL),
     ("PLANES_VERTICAL", PLANES_VERTICAL),
+    ("BLUR_HORIZONTAL", BLUR_HORIZONTAL),
+    ("BLUR_VERTICAL", BLUR_VERTICAL),
+    ("AFFINE", AFFINE),
     ("PLAIN", PLAIN),
     ("YCC", YCC),
     ("MOVE", MOVE),
+    ("ERASE", ERASE),
     ("GRAYSCALE", GRAYSCALE),
+    ("BLEND_BLACK", BLEND_BLACK),
+    ("BLEND_LUMA", BLEND_LUMA),
+    ("BLEND_MEAN", BLEND_MEAN),
+    ("HUE", HUE),
+    ("TABLE", TABLE),
+    ("CUBE", CUBE),
 ];

@@ -2,7 +2,8 @@
 //!
 //! A pass makes each pixel from the frame or from what the pass before left, weighed along one axis at most. What comes
 //! before the first weighing is applied as the pass reads, what comes behind a weighing as it writes: the common list
-//! (convert, resize, crop, flip, colour, normalise, cast, layout) is two passes, and full-size RGB is never written.
+//! (convert, resize, crop, flip, colour, normalise, cast, layout) is two passes, and full-size RGB is never written. The
+//! mean of a picture takes one more, which computes the pixels, adds them up and leaves them to be computed again.
 //!
 //! Levels are dispatches. They are counted from the end, so that the last level finishes all pictures, however many
 //! passes each has. Between levels pixels lie in scratch memory, one word each, red in the lowest byte.
@@ -15,13 +16,17 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::frame::{Frame, PixelFormat};
+use crate::program::affine::Position;
+use crate::program::lut::Cube;
 use crate::program::params::{
-    Action, COPY, HORIZONTAL, NONE, PLANES_HORIZONTAL, PLANES_VERTICAL, Pass, Source, Taps, VERTICAL, word,
+    AFFINE, Action, BLEND_MEAN, BLUR_HORIZONTAL, BLUR_VERTICAL, COPY, HORIZONTAL, NONE, PLANES_HORIZONTAL,
+    PLANES_VERTICAL, Pass, Source, Taps, VERTICAL, word,
 };
 use crate::program::resample::{Cache, Filter, Span};
+use crate::program::tones::Tones;
 use crate::program::window::Window;
 use crate::program::yuv;
-use crate::program::{Program, Quality, Step, Steps};
+use crate::program::{Base, Program, Quality, Step, Steps};
 use crate::tensor::{Dtype, Layout, Tensor};
 use source::Upload;
 use tables::Tables;
@@ -34,6 +39,7 @@ const GROUP: usize = 4;
 pub struct Batch<'a> {
     program: &'a Program,
     weights: &'a Cache,
+    tones: &'a Tones,
     frames: Vec<Arc<Frame>>,
     /// The frame of each source and whether its planes are resized first.
     read: Vec<(usize, bool)>,
@@ -51,6 +57,8 @@ pub struct Batch<'a> {
     pub pixels: usize,
     /// Words between levels.
     pub scratch: usize,
+    /// Words of sums.
+    pub sums: usize,
     /// Words of all tensors.
     pub out: usize,
     /// Where each picture's tensor lies.
@@ -59,12 +67,13 @@ pub struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// An empty batch.
-    pub fn new(program: &'a Program, weights: &'a Cache) -> Batch<'a> {
+    pub fn new(program: &'a Program, weights: &'a Cache, tones: &'a Tones) -> Batch<'a> {
         let mut tables = Tables::default();
         let elements = tables.elements(&program.out);
         Batch {
             program,
             weights,
+            tones,
             frames: Vec::new(),
             read: Vec::new(),
             pictures: Vec::new(),
@@ -75,6 +84,7 @@ impl<'a> Batch<'a> {
             uploads: Vec::new(),
             pixels: 0,
             scratch: 0,
+            sums: 0,
             out: 0,
             tensors: Vec::new(),
         }
@@ -82,35 +92,43 @@ impl<'a> Batch<'a> {
 
     /// Appends a picture: `steps` are its Program's. A frame that is given again is uploaded once.
     ///
-    /// Errors: `device_unsupported` for a format that devices do not take, corrupt for planes that are too small. The
-    /// batch is then as it was.
+    /// Errors: `device_unsupported` for what devices do not take, corrupt for planes that are too small, the picture's own
+    /// where it cannot be tone-mapped. No picture is appended then.
     pub fn push(&mut self, frame: &Arc<Frame>, steps: &Steps) -> Result<()> {
-        let fast = self.fast(frame, steps);
-        let source = self.source(frame, fast)?;
+        let tone = self.program.tonemap.map_or(Ok(None), |tonemap| self.tones.get(tonemap, &frame.color))?;
+        // What is mapped is mapped at full size.
+        let fast = tone.is_none() && self.fast(frame, steps);
+        let source = self.source(frame, fast, tone)?;
         let wanted = self.wanted(steps);
         let count = steps.steps.len();
-        let weighed: Vec<usize> = (0..count).filter(|i| matches!(steps.steps[*i].0, Step::Resize { .. })).collect();
-        let mut passes = Vec::new();
+        let weighed: Vec<usize> = (0..count).filter(|i| is_weighed(&steps.steps[*i].0)).collect();
+        let read = self.chain(steps, 0, weighed.first().copied().unwrap_or(count))?;
+        // Reads the frame through the first chain: the whole of a list that weighs nothing.
+        let mut plain = Pass { source, read_first: read.first, read_end: read.end, ..pass(COPY) };
+        cover(&mut plain, wanted[count]);
+        let mut passes = read.sums(&plain, steps, |sum, end| sum.read_end = end);
         for (n, at) in weighed.iter().enumerate() {
-            let mut made = if fast && *at == 0 {
-                self.planes(frame, source, steps, wanted[1])
-            } else {
-                self.resize(steps, *at, &wanted)
+            let mut made = match &steps.steps[*at].0 {
+                Step::Resize { .. } if fast && *at == 0 => self.planes(frame, source, steps, wanted[1]),
+                Step::Blur { x, y } => self.blur(x, y, steps.size_before(*at), wanted[*at], wanted[at + 1]),
+                Step::Affine { columns, rows, fill } => self.affine(columns, rows, *fill, steps.size_before(*at)),
+                _ => self.resize(steps, *at, &wanted),
             };
             let next = weighed.get(n + 1).copied().unwrap_or(count);
-            if let Some(last) = made.last_mut() {
-                (last.write_first, last.write_end) = self.chain(steps, at + 1, next);
-                cover(last, wanted[next]);
+            let write = self.chain(steps, at + 1, next)?;
+            if n == 0 {
+                made[0] = Pass { source, read_first: read.first, read_end: read.end, ..made[0] };
             }
+            let mut last = made.remove(made.len() - 1);
+            (last.write_first, last.write_end) = (write.first, write.end);
+            cover(&mut last, wanted[next]);
             passes.extend(made);
+            passes.extend(write.sums(&last, steps, |sum, end| sum.write_end = end));
+            passes.push(last);
         }
-        if passes.is_empty() {
-            let mut pass = Pass { kind: COPY, source: NONE, ..Pass::default() };
-            cover(&mut pass, wanted[count]);
-            passes.push(pass);
+        if weighed.is_empty() {
+            passes.push(plain);
         }
-        (passes[0].read_first, passes[0].read_end) = self.chain(steps, 0, weighed.first().copied().unwrap_or(count));
-        passes[0].source = source;
         self.link(&mut passes);
         self.finish(&mut passes, steps.size());
         self.pictures.push(passes);
@@ -124,14 +142,14 @@ impl<'a> Batch<'a> {
             && matches!(steps.steps.first(), Some((Step::Resize { vertical_first: false, .. }, _)))
     }
 
-    fn source(&mut self, frame: &Arc<Frame>, fast: bool) -> Result<u32> {
+    fn source(&mut self, frame: &Arc<Frame>, fast: bool, tone: Option<Arc<Cube>>) -> Result<u32> {
         let same = |(number, own): &(usize, bool)| *own == fast && Arc::ptr_eq(&self.frames[*number], frame);
         if let Some(at) = self.read.iter().position(same) {
             return Ok(word(at));
         }
         let number = self.frames.len();
-        let chroma = self.program.settings.chroma;
-        let (source, uploads) = source::source(frame, number, chroma, fast, &mut self.tables, &mut self.pixels)?;
+        let how = source::How { chroma: self.program.settings.chroma, fast, tone };
+        let (source, uploads) = source::source(frame, number, how, &mut self.tables, &mut self.pixels)?;
         self.frames.push(frame.clone());
         self.read.push((number, fast));
         self.sources.push(source);
@@ -158,6 +176,8 @@ impl<'a> Batch<'a> {
                     let (y, h) = along(before.1, size.1, behind.y, behind.h);
                     Window { x, y, w, h }
                 }
+                Step::Blur { x, y } => behind.grown((x.len() / 2, y.len() / 2), (before.0 as usize, before.1 as usize)),
+                Step::Affine { .. } => Window::whole(before),
                 step => chain::reads(step, behind, before, *size),
             });
         }
@@ -166,12 +186,18 @@ impl<'a> Batch<'a> {
     }
 
     /// Steps `from..to`, none of which needs neighbours, as a range of actions.
-    fn chain(&mut self, steps: &Steps, from: usize, to: usize) -> (u32, u32) {
+    fn chain(&mut self, steps: &Steps, from: usize, to: usize) -> Result<Chain> {
         let begun = self.actions.len();
+        let mut means = Vec::new();
         for i in from..to {
-            chain::push(&mut self.actions, begun, &steps.steps[i].0, steps.size_before(i));
+            let (step, size) = (&steps.steps[i].0, steps.size_before(i));
+            chain::push(&mut self.actions, begun, step, size, &mut self.tables, &mut self.sums)?;
+            let last = self.actions.len() - 1;
+            if self.actions[last].kind == BLEND_MEAN && matches!(step, Step::Blend { base: Base::Mean, .. }) {
+                means.push((i, word(last), self.actions[last].table));
+            }
         }
-        (word(begun), word(self.actions.len()))
+        Ok(Chain { first: word(begun), end: word(self.actions.len()), means })
     }
 
     fn taps(&mut self, span: Span, filter: Filter, first: usize, count: usize) -> Taps {
@@ -185,11 +211,11 @@ impl<'a> Batch<'a> {
         let mut passes = Vec::new();
         if from_w != w {
             let taps = self.taps(Span::whole(from_w as usize, w as usize), filter, behind.x, behind.w);
-            passes.push(Pass { kind: HORIZONTAL, taps, source: NONE, ..Pass::default() });
+            passes.push(Pass { taps, ..pass(HORIZONTAL) });
         }
         if from_h != h {
             let taps = self.taps(Span::whole(from_h as usize, h as usize), filter, behind.y, behind.h);
-            passes.push(Pass { kind: VERTICAL, taps, source: NONE, ..Pass::default() });
+            passes.push(Pass { taps, ..pass(VERTICAL) });
         }
         let mut between = Window { x: behind.x, w: behind.w, y: before.y, h: before.h };
         if vertical_first {
@@ -203,8 +229,8 @@ impl<'a> Batch<'a> {
     /// The passes that resize each plane of a frame and convert at the small size, of which `wanted` is needed.
     fn planes(&mut self, frame: &Frame, source: u32, steps: &Steps, wanted: Window) -> Vec<Pass> {
         let (Step::Resize { filter, .. }, (w, h)) = steps.steps[0] else { return Vec::new() };
-        let mut across = Pass { kind: PLANES_HORIZONTAL, source, ..Pass::default() };
-        let mut down = Pass { kind: PLANES_VERTICAL, source, ..Pass::default() };
+        let mut across = Pass { source, ..pass(PLANES_HORIZONTAL) };
+        let mut down = Pass { source, ..pass(PLANES_VERTICAL) };
         let mut rows = 0;
         let spans = yuv::plane_spans(frame, (w as usize, h as usize));
         for (i, (x, y)) in spans.into_iter().enumerate() {
@@ -225,20 +251,42 @@ impl<'a> Batch<'a> {
         vec![across, down]
     }
 
+    /// The passes of a blur of a picture of this size, of which `before` is read and `behind` needed.
+    fn blur(&mut self, x: &[i32], y: &[i32], size: (u32, u32), before: Window, behind: Window) -> Vec<Pass> {
+        let sides = |pass: Pass| Pass { side_x: size.0 as i32, side_y: size.1 as i32, ..pass };
+        let mut across = sides(Pass { taps: self.tables.kernel(x), ..pass(BLUR_HORIZONTAL) });
+        let down = sides(Pass { taps: self.tables.kernel(y), ..pass(BLUR_VERTICAL) });
+        cover(&mut across, Window { x: behind.x, w: behind.w, ..before });
+        vec![across, down]
+    }
+
+    /// The pass of an affine map of a picture of this size.
+    fn affine(&mut self, columns: &[Position], rows: &[Position], fill: [u8; 3], size: (u32, u32)) -> Vec<Pass> {
+        let (taps, chroma) = (self.tables.positions(columns), self.tables.positions(rows));
+        let (side_x, side_y, fill) = (size.0 as i32, size.1 as i32, chain::packed(fill));
+        vec![Pass { taps, chroma, side_x, side_y, fill, ..pass(AFFINE) }]
+    }
+
     /// Gives the passes of one picture their places in scratch memory: each reads what the one before it wrote. Two
     /// places take turns, so that none writes what it reads.
     fn link(&mut self, passes: &mut [Pass]) {
         let between = passes.len() - 1;
-        let size = |pass: &Pass| pass.width as usize * pass.height as usize;
-        let largest = passes[..between].iter().map(size).max().unwrap_or(0);
-        let place = |turn: usize| word(self.scratch + turn % 2 * largest);
-        for i in 0..between {
-            let before = passes[i];
-            passes[i].to = place(i);
-            let next = &mut passes[i + 1];
-            (next.input, next.input_row, next.input_x, next.input_y) = (place(i), before.width, before.x, before.y);
+        let leaves = |pass: &Pass| pass.sum == NONE;
+        let size = |pass: &Pass| pass.to_row as usize * pass.height as usize;
+        let largest = passes[..between].iter().filter(|p| leaves(p)).map(size).max().unwrap_or(0);
+        let mut left: Option<Pass> = None;
+        let mut turns = 0;
+        for (i, pass) in passes.iter_mut().enumerate() {
+            if let Some(left) = left {
+                (pass.input, pass.input_row, pass.input_x, pass.input_y) = (left.to, left.to_row, left.x, left.y);
+            }
+            if i < between && leaves(pass) {
+                pass.to = word(self.scratch + turns % 2 * largest);
+                turns += 1;
+                left = Some(*pass);
+            }
         }
-        self.scratch += between.min(2) * largest;
+        self.scratch += turns.min(2) * largest;
     }
 
     /// Lets the last pass of a picture write its tensor.
@@ -263,20 +311,66 @@ impl<'a> Batch<'a> {
         &self.frames[upload.frame]
     }
 
-    /// The passes of all pictures, level by level.
-    pub fn levels(&self) -> Vec<Vec<Pass>> {
+    /// The passes of all pictures, level by level, by what their dispatch does.
+    pub fn dispatches(&self) -> Vec<(Entry, Vec<Pass>)> {
         let most = self.pictures.iter().map(Vec::len).max().unwrap_or(0);
-        let level = |left: usize| {
-            self.pictures.iter().filter_map(move |passes| passes.len().checked_sub(left).map(|i| passes[i])).collect()
-        };
-        (1..=most).rev().map(level).collect()
+        let mut dispatches = Vec::new();
+        for left in (1..=most).rev() {
+            let of = |passes: &Vec<Pass>| passes.len().checked_sub(left).map(|i| passes[i]);
+            let level: Vec<Pass> = self.pictures.iter().filter_map(of).collect();
+            let (leave, total): (Vec<Pass>, Vec<Pass>) = level.into_iter().partition(|pass| pass.sum == NONE);
+            let entry = if left == 1 { Entry::Finish } else { Entry::Leave };
+            dispatches.extend([(entry, leave), (Entry::Total, total)].into_iter().filter(|(_, p)| !p.is_empty()));
+        }
+        dispatches
     }
+}
+
+/// What a dispatch does with the pixels of its passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Leaves them for the passes that follow.
+    Leave,
+    /// Adds up their luma.
+    Total,
+    /// Writes tensors.
+    Finish,
+}
+
+/// A range of actions; the means that it takes: the step, its action and its sum.
+struct Chain {
+    first: u32,
+    end: u32,
+    means: Vec<(usize, u32, u32)>,
+}
+
+impl Chain {
+    /// The passes that add up what the means are of: `pass`, with the chain ended before each.
+    fn sums(&self, pass: &Pass, steps: &Steps, end: impl Fn(&mut Pass, u32)) -> Vec<Pass> {
+        let one = |(step, action, sum): &(usize, u32, u32)| {
+            let mut own = Pass { sum: *sum, ..*pass };
+            end(&mut own, *action);
+            cover(&mut own, Window::whole(steps.size_before(*step)));
+            own
+        };
+        self.means.iter().map(one).collect()
+    }
+}
+
+fn is_weighed(step: &Step) -> bool {
+    matches!(step, Step::Resize { .. } | Step::Blur { .. } | Step::Affine { .. })
+}
+
+/// A pass that reads what the one before it left.
+fn pass(kind: u32) -> Pass {
+    Pass { kind, source: NONE, sum: NONE, ..Pass::default() }
 }
 
 /// The part of its picture that a pass makes.
 fn cover(pass: &mut Pass, window: Window) {
     (pass.x, pass.y) = (window.x as i32, window.y as i32);
-    (pass.width, pass.height, pass.to_row) = (word(window.w), word(window.h), word(window.w));
+    let words = if pass.kind == BLUR_HORIZONTAL { 2 } else { 1 };
+    (pass.width, pass.height, pass.to_row) = (word(window.w), word(window.h), word(words * window.w));
 }
 
 /// Where a tensor lies among the bytes that the last level writes; its rows are padded to whole groups of pixels.
@@ -339,11 +433,12 @@ mod tests {
 
     /// The passes of one picture, level by level, and the words between them.
     fn passes(ops: &[&str], (w, h): (u32, u32)) -> (Vec<Pass>, usize, Vec<Action>) {
-        let (program, weights, frame) = (program(ops), Cache::default(), nv(w, h));
-        let mut batch = Batch::new(&program, &weights);
+        let (program, weights, tones, frame) = (program(ops), Cache::default(), Tones::default(), nv(w, h));
+        let mut batch = Batch::new(&program, &weights, &tones);
         let steps = program.resolve((w, h), frame.orientation, (1, 1), &DrawKey::default()).unwrap();
         batch.push(&frame, &steps).unwrap();
-        (batch.levels().concat(), batch.scratch, batch.actions)
+        let passes = batch.dispatches().into_iter().flat_map(|(_, passes)| passes).collect();
+        (passes, batch.scratch, batch.actions)
     }
 
     #[test]
@@ -361,6 +456,17 @@ mod tests {
     }
 
     #[test]
+    fn a_mean_is_one_pass_more() {
+        let ops = ["resize:w=20,h=20", "crop:x=0,y=0,w=10,h=10", "color_jitter:contrast=0.5", "crop:x=0,y=0,w=5,h=5"];
+        let (passes, scratch, _) = passes(&ops, (40, 40));
+        let told: Vec<_> = passes.iter().map(|p| (p.kind, p.width, p.sum != NONE)).collect();
+        assert_eq!(told, [(HORIZONTAL, 10, false), (VERTICAL, 10, true), (VERTICAL, 5, false)]);
+        // Both read what the first left, and the sum leaves nothing.
+        assert_eq!((passes[1].input, passes[2].input), (passes[0].to, passes[0].to));
+        assert_eq!(scratch, 10 * passes[0].height as usize);
+    }
+
+    #[test]
     fn the_axis_that_shrinks_more_comes_first() {
         let (passes, ..) = passes(&["resize:w=60,h=10"], (64, 200));
         assert_eq!([passes[0].kind, passes[1].kind], [VERTICAL, HORIZONTAL]);
@@ -370,13 +476,14 @@ mod tests {
 
     #[test]
     fn levels_are_counted_from_the_end() {
-        let (program, weights) = (program(&["resize:w=20,h=20"]), Cache::default());
-        let mut batch = Batch::new(&program, &weights);
+        let (program, weights, tones) = (program(&["resize:w=20,h=20"]), Cache::default(), Tones::default());
+        let mut batch = Batch::new(&program, &weights, &tones);
         for size in [(20, 20), (40, 40), (20, 30)] {
             let steps = program.resolve(size, Default::default(), (1, 1), &DrawKey::default()).unwrap();
             batch.push(&nv(size.0, size.1), &steps).unwrap();
         }
-        let kinds: Vec<Vec<u32>> = batch.levels().iter().map(|l| l.iter().map(|p| p.kind).collect()).collect();
-        assert_eq!(kinds, [vec![HORIZONTAL], vec![COPY, VERTICAL, VERTICAL]]);
+        let kinds = |(entry, passes): (Entry, Vec<Pass>)| (entry, passes.iter().map(|p| p.kind).collect::<Vec<_>>());
+        let kinds: Vec<_> = batch.dispatches().into_iter().map(kinds).collect();
+        assert_eq!(kinds, [(Entry::Leave, vec![HORIZONTAL]), (Entry::Finish, vec![COPY, VERTICAL, VERTICAL])]);
     }
 }

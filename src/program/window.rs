@@ -28,6 +28,17 @@ impl Window {
         (x < right && y < bottom).then(|| Window { x, y, w: right - x, h: bottom - y })
     }
 
+    /// With `half` more on each side, as far as a picture of `size` goes.
+    pub fn grown(self, half: (usize, usize), size: (usize, usize)) -> Window {
+        let along = |at: usize, n: usize, half: usize, all: usize| {
+            let from = at.saturating_sub(half);
+            (from, (at + n + half).min(all) - from)
+        };
+        let (x, w) = along(self.x, self.w, half.0, size.0);
+        let (y, h) = along(self.y, self.h, half.1, size.1);
+        Window { x, y, w, h }
+    }
+
     /// Where it lay in a picture of `w` x `h` before it was mirrored.
     pub fn flipped(self, axis: FlipAxis, w: usize, h: usize) -> Window {
         match axis {

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tonemap;
 use crate::color::{Color, Matrix, Range, Siting};
 use crate::error::Error;
 use crate::frame::{Frame, PixelFormat};
@@ -58,12 +59,21 @@ pub struct Coefficients {
 impl Coefficients {
     /// For pictures of `color` with `depth` bits a sample whose chroma is interpolated to `weight_bits` more.
     pub fn new(color: &Color, depth: u8, weight_bits: u32) -> Coefficients {
+        Self::scaled(color, depth, weight_bits, 255.0)
+    }
+
+    /// The same for codes of 12 bits instead of 8: what [`Coefficients`] gives is shifted by 4 bits less.
+    pub fn deep(color: &Color, depth: u8, weight_bits: u32) -> Coefficients {
+        Self::scaled(color, depth, weight_bits, f64::from(tonemap::MOST) / 16.0)
+    }
+
+    fn scaled(color: &Color, depth: u8, weight_bits: u32, white: f64) -> Coefficients {
         let full = color.range == Range::Full;
         let step = f64::from(1u32 << (depth - 8));
         let top = f64::from((1u32 << depth) - 1);
         // Codes from black to white, and from -0.5 to 0.5 of chroma.
         let (luma, chroma) = if full { (top, top) } else { (219.0 * step, 224.0 * step) };
-        let gain = 255.0 * f64::from(1u32 << SHIFT);
+        let gain = white * f64::from(1u32 << SHIFT);
         let y = gain / luma;
         let c = gain / chroma / f64::from(1u32 << weight_bits);
         let real = match (color.matrix, color.matrix.kr_kb()) {
@@ -161,10 +171,10 @@ pub fn plane_spans(frame: &Frame, to: (usize, usize)) -> [(Span, Span); 2] {
     [(Span::whole(w, to.0), Span::whole(h, to.1)), (chroma(w, &x, quarter_x, to.0), chroma(h, &y, quarter_y, to.1))]
 }
 
-/// The 8-bit values of all samples of `depth` bits that are no difference: gray, or a plane of RGB.
-pub fn plain_table(depth: u8, limited: bool) -> Vec<u8> {
+/// The values, 0..=`most`, of all samples of `depth` bits that are no difference: gray, or a plane of RGB.
+pub fn plain_table(depth: u8, limited: bool, most: i32) -> Vec<i32> {
     let (zero, span) = if limited { (16 << (depth - 8), 219 << (depth - 8)) } else { (0, (1 << depth) - 1) };
-    let value = |v: i32| (((v - zero) * 510 + span).div_euclid(2 * span)).clamp(0, 255) as u8;
+    let value = |v: i32| (((v - zero) * 2 * most + span).div_euclid(2 * span)).clamp(0, most);
     (0..1 << depth).map(value).collect()
 }
 
@@ -191,7 +201,8 @@ mod tests {
             for range in [Range::Limited, Range::Full] {
                 for (depth, bits) in [(8, 0), (8, 4), (8, 6), (10, 4), (12, 4), (12, 6)] {
                     let color = Color { matrix, range, ..Color::srgb() };
-                    let c = Coefficients::new(&color, depth, bits);
+                    // The deep ones are a little larger.
+                    let c = Coefficients::deep(&color, depth, bits);
                     let most = c.k.iter().map(|row| {
                         row[0].abs() * (1 << depth)
                             + (row[1].abs() + row[2].abs()) * (1 << (u32::from(depth) - 1 + bits))

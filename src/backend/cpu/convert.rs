@@ -2,15 +2,21 @@
 //!
 //! The tables are [`crate::program::yuv`]'s; the inner loops are in [`super::simd`].
 
-use super::simd;
+use std::sync::Arc;
+
+use super::{lut, simd};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, PixelFormat};
-use crate::program::yuv::{Axis, Chroma, Coefficients, Tap, axes};
+use crate::program::lut::Cube;
+use crate::program::tonemap::{DEPTH, MOST};
+use crate::program::yuv::{Axis, Chroma, Coefficients, SHIFT, Tap, axes};
 
 /// Everything that the rows of one frame share.
 pub struct Converter<'a> {
     planes: Vec<Plane<'a>>,
     kind: Kind,
+    /// From 12-bit codes to 8-bit ones, for pictures of high dynamic range.
+    tone: Option<Arc<Cube>>,
 }
 
 /// A plane whose bytes were looked up once: asking a decoder's picture for them takes longer than a row.
@@ -46,10 +52,10 @@ pub struct Scratch {
 }
 
 impl<'a> Converter<'a> {
-    /// Checks that the planes hold what the format promises.
+    /// Checks that the planes hold what the format promises. With `tone`, colours go through that table.
     ///
     /// Errors: [`RejectKind::Corrupt`] for a plane that is too small, [`Error::bug`] for a depth out of 8..=16.
-    pub fn new(frame: &'a Frame, chroma: Chroma) -> Result<Converter<'a>> {
+    pub fn new(frame: &'a Frame, chroma: Chroma, tone: Option<Arc<Cube>>) -> Result<Converter<'a>> {
         frame.rows()?;
         let limited = frame.color.range == crate::color::Range::Limited;
         let kind = match frame.format {
@@ -58,7 +64,8 @@ impl<'a> Converter<'a> {
             PixelFormat::Gbr { depth } => Kind::Plain { depth, limited, channels: [2, 0, 1] },
             PixelFormat::Yuv { depth, .. } => {
                 let (x, y) = axes(frame.format, frame.color.siting, frame.width, frame.height, chroma);
-                Kind::Yuv { depth, coefficients: Coefficients::new(&frame.color, depth, x.bits + y.bits), x, y }
+                let coefficients = if tone.is_some() { Coefficients::deep } else { Coefficients::new };
+                Kind::Yuv { depth, coefficients: coefficients(&frame.color, depth, x.bits + y.bits), x, y }
             }
         };
         let depth = frame.format.depth();
@@ -66,13 +73,17 @@ impl<'a> Converter<'a> {
             return Err(Error::bug(format!("a picture of {depth} bits a sample; expected 8 to 16")));
         }
         let planes = frame.planes.iter().map(|p| Plane { data: &p.data, stride: p.stride }).collect();
-        Ok(Converter { planes, kind })
+        Ok(Converter { planes, kind, tone })
     }
 
     /// Columns `x0..x0 + n` of row `y` (as stored, before orientation); each of `out` holds at least n values.
     pub fn row(&self, y: usize, x0: usize, n: usize, scratch: &mut Scratch, out: [&mut [i16]; 3]) {
         let [r, g, b] = out;
         let (r, g, b) = (&mut r[..n], &mut g[..n], &mut b[..n]);
+        if let Some(cube) = &self.tone {
+            self.codes(y, x0, scratch, [r, g, b]);
+            return lut::row(cube, [r, g, b]);
+        }
         match &self.kind {
             Kind::Rgb => {
                 let plane = &self.planes[0];
@@ -92,25 +103,58 @@ impl<'a> Converter<'a> {
                 simd::matrix8(luma, cb, cr, coefficients, [r, g, b]);
             }
             Kind::Yuv { depth, coefficients, x, y: vertical } => {
-                read(&self.planes[0], y, x0, n, *depth, &mut scratch.luma);
-                let tap = vertical.tap(y);
-                for i in 0..2 {
-                    let plane = &self.planes[1 + i];
-                    self.chroma_row(
-                        plane,
-                        tap,
-                        x,
-                        vertical.bits,
-                        *depth,
-                        x0,
-                        n,
-                        &mut scratch.blended[i],
-                        &mut scratch.chroma[i],
-                    );
-                }
+                self.grid(y, x0, n, (*depth, x, vertical), scratch);
                 let [cb, cr] = &scratch.chroma;
                 simd::matrix(&scratch.luma, cb, cr, coefficients, *depth, [r, g, b]);
             }
+        }
+    }
+
+    /// The same as codes of 12 bits, through no table.
+    fn codes(&self, y: usize, x0: usize, scratch: &mut Scratch, out: [&mut [i16]; 3]) {
+        let n = out[0].len();
+        match &self.kind {
+            Kind::Rgb => {
+                let plane = &self.planes[0];
+                let [r, g, b] = out;
+                simd::deinterleave(&plane.data[plane.stride * y + 3 * x0..][..3 * n], r, g, b);
+                [r, g, b].into_iter().flatten().for_each(|v| *v = *v << 4 | *v >> 4);
+            }
+            Kind::Plain { depth, limited, channels } => {
+                let up = 1i64 << (depth - 8);
+                let (zero, span) = if *limited { (16 * up, 219 * up) } else { (0, (1 << depth) - 1) };
+                for (out, plane) in out.into_iter().zip(channels) {
+                    read(&self.planes[*plane], y, x0, n, *depth, &mut scratch.luma);
+                    for (out, v) in out.iter_mut().zip(&scratch.luma) {
+                        let code = ((i64::from(*v) - zero) * i64::from(MOST) * 2 + span).div_euclid(2 * span);
+                        *out = code.clamp(0, MOST.into()) as i16;
+                    }
+                }
+            }
+            Kind::Yuv { depth, coefficients, x, y: vertical } => {
+                self.grid(y, x0, n, (*depth, x, vertical), scratch);
+                const BITS: u32 = SHIFT + 8 - DEPTH;
+                let (luma_zero, chroma_zero) = (coefficients.luma_zero, coefficients.chroma_zero);
+                for ([ky, kb, kr], out) in coefficients.k.into_iter().zip(out) {
+                    // Up to 12 bits all of this fits 32; see program::yuv.
+                    let constant = (1i64 << (BITS - 1)) - ky * luma_zero - (kb + kr) * chroma_zero;
+                    let samples = scratch.luma.iter().zip(&scratch.chroma[0]).zip(&scratch.chroma[1]);
+                    for (out, ((luma, cb), cr)) in out.iter_mut().zip(samples) {
+                        let sum = constant + ky * i64::from(*luma) + kb * i64::from(*cb) + kr * i64::from(*cr);
+                        *out = (sum >> BITS).clamp(0, MOST.into()) as i16;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Luma and chroma of one row on the luma grid.
+    fn grid(&self, y: usize, x0: usize, n: usize, (depth, x, vertical): (u8, &Axis, &Axis), scratch: &mut Scratch) {
+        read(&self.planes[0], y, x0, n, depth, &mut scratch.luma);
+        let tap = vertical.tap(y);
+        for i in 0..2 {
+            let (blended, chroma) = (&mut scratch.blended[i], &mut scratch.chroma[i]);
+            self.chroma_row(&self.planes[1 + i], tap, x, vertical.bits, depth, x0, n, blended, chroma);
         }
     }
 

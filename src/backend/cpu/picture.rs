@@ -7,7 +7,14 @@ use half::{bf16, f16};
 use crate::op::FlipAxis;
 use crate::program::Output;
 use crate::program::resample::Weights;
+use crate::program::window::Window;
 use crate::tensor::{Dtype, Layout, Tensor};
+
+/// Pillow's `convert("L")`: ITU-R 601-2 luma with 16 bits, rounded.
+pub fn luma(r: i16, g: i16, b: i16) -> i16 {
+    let sum = i32::from(r) * 19595 + i32::from(g) * 38470 + i32::from(b) * 7471 + 0x8000;
+    (sum >> 16) as i16
+}
 
 /// Three planes; each row is followed by room that a vectorised loop may read.
 pub struct Picture {
@@ -127,13 +134,36 @@ impl Picture {
         out
     }
 
-    /// Pillow's `convert("L")`: ITU-R 601-2 luma with 16 bits, rounded.
+    /// The part `window` of it.
+    pub fn cut(self, window: Window) -> Picture {
+        if window == (Window { x: 0, y: 0, w: self.w, h: self.h }) {
+            return self;
+        }
+        let mut out = Picture::new(window.w, window.h);
+        for y in 0..window.h {
+            for (channel, row) in out.rows_mut(y).into_iter().enumerate() {
+                row.copy_from_slice(&self.row(channel, window.y + y)[window.x..][..window.w]);
+            }
+        }
+        self.recycle();
+        out
+    }
+
+    /// Paints `window`, a part of it, with one colour.
+    pub fn paint(&mut self, window: Window, color: [u8; 3]) {
+        for y in window.y..window.y + window.h {
+            for (row, value) in self.rows_mut(y).into_iter().zip(color) {
+                row[window.x..][..window.w].fill(value.into());
+            }
+        }
+    }
+
+    /// Luma in all channels.
     pub fn grayscale(&mut self) {
         for y in 0..self.h {
             let [r, g, b] = self.rows_mut(y);
             for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
-                let luma = i32::from(*r) * 19595 + i32::from(*g) * 38470 + i32::from(*b) * 7471 + 0x8000;
-                let luma = (luma >> 16) as i16;
+                let luma = luma(*r, *g, *b);
                 (*r, *g, *b) = (luma, luma, luma);
             }
         }

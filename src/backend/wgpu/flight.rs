@@ -16,13 +16,21 @@ use wgpu::{
 use super::gpu::Gpu;
 use crate::error::{Error, RejectKind, Result};
 use crate::program::params::Pass;
-use crate::program::passes::{Batch, Placed};
+use crate::program::passes::{Batch, Entry, Placed};
 use crate::tensor::Tensor;
 
 /// Invocations of a workgroup along x and along y, as the shaders say.
 const SIDE: u32 = 8;
-/// Pixels of a row that one invocation of the last level finishes.
-const GROUP: u32 = 4;
+
+/// Pixels of a row that one invocation makes, as the shaders say.
+fn stretch(entry: Entry) -> u32 {
+    match entry {
+        Entry::Leave => 1,
+        Entry::Total => 16,
+        Entry::Finish => 4,
+    }
+}
+
 /// How long a submission may take before its device counts as hung.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the news of a finished submission may take.
@@ -42,18 +50,28 @@ pub struct Slot {
     staging: Buffer,
     input: Buffer,
     scratch: Buffer,
+    sums: Buffer,
     tensors: Buffer,
     download: Buffer,
+}
+
+/// Bytes of a slot's buffers.
+struct Sizes {
+    input: u64,
+    scratch: u64,
+    sums: u64,
+    tensors: u64,
 }
 
 impl Slot {
     /// Bytes that it holds on the device and for it.
     pub fn bytes(&self) -> u64 {
-        [&self.staging, &self.input, &self.scratch, &self.tensors, &self.download].iter().map(|b| b.size()).sum()
+        let Slot { staging, input, scratch, sums, tensors, download } = self;
+        [staging, input, scratch, sums, tensors, download].iter().map(|b| b.size()).sum()
     }
 
     /// Buffers of at least these sizes: those of `old` that are large enough, and new ones.
-    fn fit(gpu: &Gpu, old: Option<Slot>, input: u64, scratch: u64, tensors: u64) -> Slot {
+    fn fit(gpu: &Gpu, old: Option<Slot>, sizes: &Sizes) -> Slot {
         let room = |old: Option<Buffer>, size: u64, usage: BufferUsages| match old {
             Some(old) if old.size() >= size => old,
             _ => gpu.device.create_buffer(&BufferDescriptor {
@@ -63,16 +81,18 @@ impl Slot {
                 mapped_at_creation: usage.contains(BufferUsages::MAP_WRITE),
             }),
         };
-        let (staging, old_input, old_scratch, old_tensors, download) = match old {
-            Some(o) => (Some(o.staging), Some(o.input), Some(o.scratch), Some(o.tensors), Some(o.download)),
-            None => (None, None, None, None, None),
+        let old = old.map(|o| (o.staging, o.input, o.scratch, o.sums, o.tensors, o.download));
+        let (staging, input, scratch, sums, tensors, download) = match old {
+            Some((a, b, c, d, e, f)) => (Some(a), Some(b), Some(c), Some(d), Some(e), Some(f)),
+            None => Default::default(),
         };
         Slot {
-            staging: room(staging, input, BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC),
-            input: room(old_input, input, BufferUsages::STORAGE | BufferUsages::COPY_DST),
-            scratch: room(old_scratch, scratch, BufferUsages::STORAGE),
-            tensors: room(old_tensors, tensors, BufferUsages::STORAGE | BufferUsages::COPY_SRC),
-            download: room(download, tensors, BufferUsages::MAP_READ | BufferUsages::COPY_DST),
+            staging: room(staging, sizes.input, BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC),
+            input: room(input, sizes.input, BufferUsages::STORAGE | BufferUsages::COPY_DST),
+            scratch: room(scratch, sizes.scratch, BufferUsages::STORAGE),
+            sums: room(sums, sizes.sums, BufferUsages::STORAGE | BufferUsages::COPY_DST),
+            tensors: room(tensors, sizes.tensors, BufferUsages::STORAGE | BufferUsages::COPY_SRC),
+            download: room(download, sizes.tensors, BufferUsages::MAP_READ | BufferUsages::COPY_DST),
         }
     }
 }
@@ -149,25 +169,30 @@ pub struct Landed {
 }
 
 impl Flight {
-    /// Uploads `batch` and starts all its levels and the download; waits for nothing.
+    /// Uploads `batch` and starts all its dispatches and the download; waits for nothing.
     ///
     /// # Errors
     /// Unavailable: the device failed.
     pub fn begin(gpu: &Arc<Gpu>, old: Option<Slot>, batch: &Batch) -> Result<Flight> {
-        let levels = batch.levels();
+        let dispatches = batch.dispatches();
         let mut parts = Parts { align: u64::from(gpu.limits.min_storage_buffer_offset_alignment).max(256), end: 0 };
-        let passes: Vec<Range<u64>> = levels.iter().map(|level| parts.take(size_of_val(&level[..]))).collect();
+        let passes: Vec<Range<u64>> = dispatches.iter().map(|(_, own)| parts.take(size_of_val(&own[..]))).collect();
         let sources = parts.take(size_of_val(&batch.sources[..]));
         let actions = parts.take(size_of_val(&batch.actions[..]));
         let tables = parts.take(size_of_val(&batch.tables.words[..]));
         let pixels = parts.take(batch.pixels);
-        let (scratch, tensors) = (bytes(batch.scratch), bytes(batch.out));
-        let slot = Slot::fit(gpu, old, parts.end, scratch, tensors);
+        let sizes = Sizes {
+            input: parts.end,
+            scratch: bytes(batch.scratch),
+            sums: bytes(batch.sums),
+            tensors: bytes(batch.out),
+        };
+        let slot = Slot::fit(gpu, old, &sizes);
         gpu.check()?;
         let mut view = slot.staging.get_mapped_range_mut(..parts.end).map_err(|e| gpu.fail(&e.to_string()))?;
         let mut write = |at: u64, data: &[u8]| view.slice(at as usize..at as usize + data.len()).copy_from_slice(data);
-        for (part, level) in passes.iter().zip(&levels) {
-            write(part.start, bytemuck::cast_slice(level));
+        for (part, (_, own)) in passes.iter().zip(&dispatches) {
+            write(part.start, bytemuck::cast_slice(own));
         }
         write(sources.start, bytemuck::cast_slice(&batch.sources));
         write(actions.start, bytemuck::cast_slice(&batch.actions));
@@ -179,24 +204,27 @@ impl Flight {
         slot.staging.unmap();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(&slot.staging, 0, &slot.input, 0, parts.end);
-        for (n, (part, level)) in passes.into_iter().zip(&levels).enumerate() {
+        if batch.sums > 0 {
+            encoder.clear_buffer(&slot.sums, 0, None);
+        }
+        for (part, (entry, own)) in passes.into_iter().zip(&dispatches) {
             let group = gpu.bind([
                 binding(&slot.input, part),
                 binding(&slot.input, sources.clone()),
                 binding(&slot.input, actions.clone()),
                 binding(&slot.input, tables.clone()),
                 binding(&slot.input, pixels.clone()),
-                binding(&slot.scratch, 0..scratch),
-                binding(&slot.tensors, 0..tensors),
+                binding(&slot.scratch, 0..sizes.scratch),
+                binding(&slot.tensors, 0..sizes.tensors),
+                binding(&slot.sums, 0..sizes.sums),
             ]);
-            let last = n + 1 == levels.len();
-            let (x, y) = groups(level, if last { GROUP } else { 1 });
+            let (x, y) = groups(own, stretch(*entry));
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            pass.set_pipeline(if last { &gpu.finish } else { &gpu.leave });
+            pass.set_pipeline(gpu.kernel(*entry));
             pass.set_bind_group(0, &group, &[]);
-            pass.dispatch_workgroups(x, y, level.len() as u32);
+            pass.dispatch_workgroups(x, y, own.len() as u32);
         }
-        encoder.copy_buffer_to_buffer(&slot.tensors, 0, &slot.download, 0, tensors);
+        encoder.copy_buffer_to_buffer(&slot.tensors, 0, &slot.download, 0, sizes.tensors);
         let submission = gpu.queue.submit([encoder.finish()]);
         let (told, news) = mpsc::channel();
         let tell = |told: &mpsc::Sender<_>| {
@@ -205,8 +233,8 @@ impl Flight {
             move |result| drop(told.send(result))
         };
         slot.staging.map_async(MapMode::Write, .., tell(&told));
-        slot.download.map_async(MapMode::Read, ..tensors, tell(&told));
-        Ok(Flight { gpu: gpu.clone(), slot, submission, news, tensors: batch.tensors.clone(), down: tensors })
+        slot.download.map_async(MapMode::Read, ..sizes.tensors, tell(&told));
+        Ok(Flight { gpu: gpu.clone(), slot, submission, news, tensors: batch.tensors.clone(), down: sizes.tensors })
     }
 
     /// Waits until it has landed.
@@ -233,8 +261,8 @@ impl Flight {
     }
 }
 
-/// Workgroups along x and y that cover the largest picture of a level.
-fn groups(level: &[Pass], pixels: u32) -> (u32, u32) {
-    let most = |side: fn(&Pass) -> u32| level.iter().map(side).max().unwrap_or(1);
-    (most(|p| p.width).div_ceil(pixels).div_ceil(SIDE), most(|p| p.height).div_ceil(SIDE))
+/// Workgroups along x and y that cover the largest picture of a dispatch.
+fn groups(passes: &[Pass], stretch: u32) -> (u32, u32) {
+    let most = |side: fn(&Pass) -> u32| passes.iter().map(side).max().unwrap_or(1);
+    (most(|p| p.width).div_ceil(stretch).div_ceil(SIDE), most(|p| p.height).div_ceil(SIDE))
 }

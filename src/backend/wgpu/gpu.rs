@@ -1,4 +1,4 @@
-//! An open device with the two kernels compiled for it.
+//! An open device with the kernels compiled for it.
 //!
 //! Invariant: whatever wgpu reports outside a call's own result is kept as the device's failure, and every batch that is
 //! or will be on it fails with it. The device is then replaced, never repaired.
@@ -12,29 +12,33 @@ use wgpu::{
 };
 
 use crate::error::{Error, Result};
+use crate::program::passes::Entry;
 
 /// The kernels, each file named after the part of the CPU backend that it mirrors.
 pub const SHADER: &str = concat!(
     include_str!("../../../shaders/params.wgsl"),
     include_str!("../../../shaders/convert.wgsl"),
     include_str!("../../../shaders/picture.wgsl"),
+    include_str!("../../../shaders/color.wgsl"),
     include_str!("../../../shaders/resize.wgsl"),
+    include_str!("../../../shaders/blur.wgsl"),
+    include_str!("../../../shaders/affine.wgsl"),
+    include_str!("../../../shaders/passes.wgsl"),
     include_str!("../../../shaders/pack.wgsl"),
 );
 
-/// Bindings: five that kernels read, then two that they write.
+/// Bindings: five that kernels read, then three that they write.
 const READ: u32 = 5;
-const BINDINGS: u32 = 7;
+const BINDINGS: u32 = 8;
 
 /// A device.
 pub struct Gpu {
     pub device: Device,
     pub queue: Queue,
     pub limits: Limits,
-    /// Leaves pixels for the next level.
-    pub leave: ComputePipeline,
-    /// Writes tensors.
-    pub finish: ComputePipeline,
+    leave: ComputePipeline,
+    total: ComputePipeline,
+    finish: ComputePipeline,
     layout: BindGroupLayout,
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -85,8 +89,8 @@ impl Gpu {
                 cache: None,
             })
         };
-        let (leave, finish) = (kernel("leave"), kernel("finish"));
-        let gpu = Gpu { limits: device.limits(), device, queue, leave, finish, layout, failure };
+        let [leave, total, finish] = ["leave", "total", "finish"].map(kernel);
+        let gpu = Gpu { limits: device.limits(), device, queue, leave, total, finish, layout, failure };
         gpu.check()?;
         Ok(gpu)
     }
@@ -106,6 +110,15 @@ impl Gpu {
     pub fn fail(&self, what: &str) -> Error {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what.to_string());
         Error::unavailable(format!("the device failed: {what}"))
+    }
+
+    /// The kernel that a dispatch runs.
+    pub fn kernel(&self, entry: Entry) -> &ComputePipeline {
+        match entry {
+            Entry::Leave => &self.leave,
+            Entry::Total => &self.total,
+            Entry::Finish => &self.finish,
+        }
     }
 
     /// The buffers of one dispatch, in the order of the bindings.

@@ -1,5 +1,7 @@
 //! Equality with the CPU, to the byte, of random lists on random pictures; and that a wrong kernel would be seen.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -68,7 +70,11 @@ fn color() -> impl Strategy<Value = Color> {
         Siting::BottomLeft,
         Siting::Bottom,
     ]);
-    (matrix, range, siting).prop_map(|(matrix, range, siting)| Color { matrix, range, siting, ..Color::srgb() })
+    let transfer = prop::sample::select(vec!["bt709", "bt709", "smpte2084", "arib-std-b67"]);
+    (matrix, range, siting, transfer).prop_map(|(matrix, range, siting, transfer)| {
+        let (transfer, primaries) = (transfer.to_string(), "bt2020".to_string());
+        Color { matrix, range, siting, transfer, primaries, ..Color::srgb() }
+    })
 }
 
 fn frame() -> impl Strategy<Value = Arc<Frame>> {
@@ -97,6 +103,42 @@ fn op() -> impl Strategy<Value = String> {
         1 => axis().prop_map(|a| format!("random_flip:axis={a},p=0.5")),
         1 => (1i32..4).prop_map(|k| format!("rotate90:k={k}")),
         1 => Just("grayscale".to_string()),
+        4 => augmentation(),
+        1 => prop::sample::select(vec!["look.cube", "curve.cube"])
+            .prop_map(|name| format!("lut:file={}", TABLES.path().join(name).display())),
+    ]
+}
+
+/// Colour tables as files: a cube that bends colours and exchanges some, and a curve.
+static TABLES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let part = |i: u32| f64::from(i) / 3.0;
+    let node = |i: u32| {
+        let [r, g, b] = [i % 4, i / 4 % 4, i / 16].map(part);
+        format!("{:.4} {:.4} {:.4}\n", 1.2 * r * r - 0.1 * b, 0.6 * g + 0.4 * (1.0 - b) * r, b.sqrt())
+    };
+    let cube: String = (0..64).map(node).collect();
+    std::fs::write(folder.path().join("look.cube"), format!("LUT_3D_SIZE 4\n{cube}")).unwrap();
+    let curve: String = (0..4).map(|i| format!("{} {} {}\n", part(i), 1.0 - part(i), part(i) * part(i))).collect();
+    std::fs::write(folder.path().join("curve.cube"), format!("LUT_1D_SIZE 4\n{curve}")).unwrap();
+    folder
+});
+
+fn augmentation() -> impl Strategy<Value = String> {
+    let side = || 1u32..50;
+    let jitter = (any::<[bool; 4]>(), 0.0f64..3.0, 0.0f64..3.0, 0.0f64..3.0, 0.0f64..0.5);
+    prop_oneof![
+        1 => (side(), side()).prop_map(|(w, h)| format!("random_resized_crop:w={w},h={h},filter=bicubic")),
+        4 => jitter.prop_map(|(on, brightness, contrast, saturation, hue)| {
+            let all = [("brightness", brightness), ("contrast", contrast), ("saturation", saturation), ("hue", hue)];
+            let given = all.iter().zip(on).filter(|(_, on)| *on);
+            let given: Vec<String> = given.map(|((name, value), _)| format!("{name}={value:.3}")).collect();
+            format!("color_jitter:{}", given.join(","))
+        }),
+        1 => Just("random_grayscale:p=0.5".to_string()),
+        2 => (0u32..8, 0.2f64..4.0).prop_map(|(half, s)| format!("gaussian_blur:kernel={},sigma={s:.2}", 2 * half + 1)),
+        2 => (0u32..180).prop_map(|a| format!("random_affine:degrees={a},translate=0.2,0.3,scale=0.5,1.5,shear=10,fill=3090c0")),
+        1 => Just("random_erasing:p=0.7,value=90".to_string()),
     ]
 }
 
@@ -114,10 +156,12 @@ fn ending() -> impl Strategy<Value = Vec<&'static str>> {
 fn program() -> impl Strategy<Value = (Program, Vec<String>)> {
     let quality = prop::sample::select(vec![Quality::Exact, Quality::Fast]);
     let chroma = prop::sample::select(vec![Chroma::Linear, Chroma::Nearest]);
-    let ops = prop::collection::vec(op(), 0..5);
+    let ops = (prop::collection::vec(op(), 0..5), prop::option::weighted(0.3, Just("tonemap".to_string())));
     (ops, ending(), quality, chroma, prop::bool::weighted(0.1)).prop_map(
         |(ops, end, quality, chroma, square_pixels)| {
-            let ops: Vec<String> = ops.into_iter().chain(end.into_iter().map(str::to_string)).collect();
+            let (ops, tonemap) = ops;
+            let end = end.into_iter().map(str::to_string);
+            let ops: Vec<String> = ops.into_iter().chain(tonemap).chain(end).collect();
             let parsed: Vec<Op> = ops.iter().map(|op| Op::parse(op).unwrap()).collect();
             let settings = Settings { quality, chroma, square_pixels, seed: 5, ..Settings::default() };
             (Program::compile(&parsed, settings).unwrap(), ops)
@@ -177,6 +221,9 @@ fn a_planted_error_is_seen() {
     for (right, wrong) in [
         ("const HALF: i32 = 0x200000;", "const HALF: i32 = 0x100000;"),
         ("v.x * 19595", "v.x * 19500"),
+        ("rest -= part;", "rest -= 0u;"),
+        ("let inside = abs(at);", "let inside = max(at, 0);"),
+        ("if b.fraction < c.fraction {", "if b.fraction > c.fraction {"),
         ("clamp(first + 1, 0, axis.last)", "clamp(first, 0, axis.last)"),
         ("vec4<u32>(e[2].z, e[3].x, e[3].y, e[3].z)", "vec4<u32>(e[2].z, e[3].x, e[3].z, e[3].y)"),
     ] {
@@ -242,8 +289,8 @@ fn what_is_larger_than_its_share_flies_in_parts() {
 fn one_frame_in_many_variants_goes_up_once() {
     let frame = &small(3)[0];
     let program = Program::compile(&[Op::parse("random_flip").unwrap()], Settings::default()).unwrap();
-    let weights = Cache::default();
-    let mut batch = Batch::new(&program, &weights);
+    let (weights, tones) = (Cache::default(), Tones::default());
+    let mut batch = Batch::new(&program, &weights, &tones);
     for variant in 0..5 {
         let key = DrawKey { variant, ..DrawKey::default() };
         super::push(&mut batch, &program, &Item { frame: frame.clone(), key }).unwrap();

@@ -1,10 +1,14 @@
 //! Frames as kernels read them: their planes' rows one behind the other, and the block that says where.
 
+use std::sync::Arc;
+
 use crate::color::Range;
 use crate::error::{Error, RejectKind, Result};
 use crate::frame::{Frame, PixelFormat};
+use crate::program::lut::Cube;
 use crate::program::params::{self, PLAIN, Source, YCC, word};
-use crate::program::passes::tables::Tables;
+use crate::program::passes::tables::{Samples, Tables};
+use crate::program::tonemap;
 use crate::program::yuv::{self, Chroma, Coefficients, SHIFT, axes};
 
 /// Deepest samples whose conversion fits 32 bits.
@@ -40,15 +44,23 @@ impl Upload {
     }
 }
 
-/// How a picture of `frame`'s kind is read. Its planes go to `pixels` and behind, which is moved on. With `fast`, planes
-/// are resized before they are converted.
+/// How a frame is to be converted.
+pub struct How {
+    /// Chroma interpolation.
+    pub chroma: Chroma,
+    /// Planes are resized before they are converted.
+    pub fast: bool,
+    /// From 12-bit codes to 8-bit ones, for pictures of high dynamic range.
+    pub tone: Option<Arc<Cube>>,
+}
+
+/// How a picture of `frame`'s kind is read. Its planes go to `pixels` and behind, which is moved on.
 ///
 /// Errors: corrupt for a plane that is too small, `device_unsupported` for samples that are too deep.
 pub fn source(
     frame: &Frame,
     number: usize,
-    chroma: Chroma,
-    fast: bool,
+    how: How,
     tables: &mut Tables,
     pixels: &mut usize,
 ) -> Result<(Source, Vec<Upload>)> {
@@ -85,27 +97,41 @@ pub fn source(
         step,
         mask: (1 << depth) - 1,
         last: frame.height as i32 - 1,
+        table: params::NONE,
+        tone: params::NONE,
+        shift: SHIFT,
+        most: 255,
         ..Source::default()
     };
+    if let Some(cube) = &how.tone {
+        (source.tone, source.nodes) = (tables.cube(cube), word(cube.size));
+        (source.shift, source.most) = (SHIFT + 8 - tonemap::DEPTH, tonemap::MOST);
+    }
     match frame.format {
-        PixelFormat::Rgb8 => source.table = params::NONE,
+        PixelFormat::Rgb8 if how.tone.is_none() => {}
+        PixelFormat::Rgb8 => source.table = tables.samples(Samples::Rgb),
         PixelFormat::Gray { .. } | PixelFormat::Gbr { .. } => {
-            source.table = tables.samples(depth, frame.color.range == Range::Limited);
+            let (limited, most) = (frame.color.range == Range::Limited, source.most);
+            // Bytes of full range are what they say.
+            if (depth, limited, most) != (8, false, 255) {
+                source.table = tables.samples(Samples::Plain { depth, limited, most });
+            }
         }
-        PixelFormat::Yuv { .. } => convert(&mut source, frame, depth, chroma, fast),
+        PixelFormat::Yuv { .. } => convert(&mut source, frame, depth, &how),
     }
     Ok((source, uploads))
 }
 
-fn convert(source: &mut Source, frame: &Frame, depth: u8, chroma: Chroma, fast: bool) {
-    let (x, y) = axes(frame.format, frame.color.siting, frame.width, frame.height, chroma);
-    let bits = if fast { 0 } else { x.bits + y.bits };
-    let c = Coefficients::new(&frame.color, depth, bits);
+fn convert(source: &mut Source, frame: &Frame, depth: u8, how: &How) {
+    let (x, y) = axes(frame.format, frame.color.siting, frame.width, frame.height, how.chroma);
+    let bits = if how.fast { 0 } else { x.bits + y.bits };
+    let coefficients = if how.tone.is_some() { Coefficients::deep } else { Coefficients::new };
+    let c = coefficients(&frame.color, depth, bits);
     source.kind = YCC;
     (source.x, source.y) = (axis(&x), axis(&y));
     for (channel, k) in c.k.iter().enumerate() {
         // The sum of a pixel fits an i32, the constant alone may not: wrapping adds give the sum.
-        let constant = (1i64 << (SHIFT - 1)) - k[0] * c.luma_zero - (k[1] + k[2]) * c.chroma_zero;
+        let constant = (1i64 << (source.shift - 1)) - k[0] * c.luma_zero - (k[1] + k[2]) * c.chroma_zero;
         source.constant[channel] = constant as i32;
         source.matrix[3 * channel..][..3].copy_from_slice(&k.map(|v| v as i32));
     }
