@@ -117,6 +117,7 @@ fn dataset(plan: &Plan, job: &JobFile, totals: &Totals) -> Value {
         "fingerprint": header.fingerprint,
         "job": header.identity["job"],
         "versions": header.identity["versions"],
+        "files": header.identity["files"],
         "format": job.output.format,
         "encode": header.identity["job"]["output"]["encode"],
         "counts": {

@@ -4,7 +4,7 @@
 //! Each returns what it drew, in full precision, for the record. Source: torchvision 0.20, `transforms/v2/_geometry.py`,
 //! `_color.py`, `_misc.py`, `_augment.py`. All draws are uniform; a float has 24 bits, as torch's.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::resample::Filter;
 use super::{Base, Step, Steps, affine, blur, fixed};
@@ -88,11 +88,11 @@ impl Steps {
             order.swap(i, draw.below(i as u32 + 1) as usize);
         }
         let values = ranges.map(|range| range.map(|range| draw.between(range)));
-        let mut names = Vec::new();
-        let mut drawn = Map::new();
-        for (i, value) in order.into_iter().filter_map(|i| Some((i, values[i]?))) {
-            names.push(NAMES[i]);
-            drawn.insert(NAMES[i].into(), value.into());
+        let given: Vec<(usize, f64)> = order.into_iter().filter_map(|i| Some((i, values[i]?))).collect();
+        let names: Vec<&str> = given.iter().map(|(i, _)| NAMES[*i]).collect();
+        let mut drawn = json!({ "op": "color_jitter", "order": names });
+        for (i, value) in given {
+            drawn[NAMES[i]] = value.into();
             let factor = fixed(value, FRACTION);
             let step = match i {
                 0 => Step::Blend { factor, base: Base::Black },
@@ -102,9 +102,7 @@ impl Steps {
             };
             self.push(step, self.size());
         }
-        let mut told = json!({ "op": "color_jitter", "order": names });
-        told.as_object_mut().expect("it is one").append(&mut drawn);
-        told
+        drawn
     }
 
     pub(super) fn random_grayscale(&mut self, p: f64, mut draw: Draw) -> Value {
