@@ -1,14 +1,14 @@
-//! An open device with the kernels compiled for it.
+//! An open device with its kernels, each compiled when it is first needed.
 //!
 //! Invariant: whatever wgpu reports outside a call's own result is kept as the device's failure, and every batch that is
 //! or will be on it fails with it. The device is then replaced, never repaired.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry,
     BindingType, BufferBindingType, ComputePipeline, ComputePipelineDescriptor, Device, DeviceDescriptor, Limits,
-    PipelineLayoutDescriptor, Queue, ShaderModuleDescriptor, ShaderSource, ShaderStages,
+    PipelineLayout, PipelineLayoutDescriptor, Queue, ShaderModule, ShaderModuleDescriptor, ShaderSource, ShaderStages,
 };
 
 use crate::error::{Error, Result};
@@ -36,15 +36,17 @@ pub struct Gpu {
     pub device: Device,
     pub queue: Queue,
     pub limits: Limits,
-    leave: ComputePipeline,
-    total: ComputePipeline,
-    finish: ComputePipeline,
+    module: ShaderModule,
+    pipelines: PipelineLayout,
+    leave: OnceLock<ComputePipeline>,
+    total: OnceLock<ComputePipeline>,
+    finish: OnceLock<ComputePipeline>,
     layout: BindGroupLayout,
     failure: Arc<Mutex<Option<String>>>,
 }
 
 impl Gpu {
-    /// Opens the adapter and compiles `shader` for it.
+    /// Opens the adapter; `shader` is what it will run.
     ///
     /// # Errors
     /// Unavailable, with what the driver said.
@@ -79,18 +81,18 @@ impl Gpu {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let kernel = |name| {
-            device.create_compute_pipeline(&ComputePipelineDescriptor {
-                label: Some(name),
-                layout: Some(&pipelines),
-                module: &module,
-                entry_point: Some(name),
-                compilation_options: Default::default(),
-                cache: None,
-            })
+        let gpu = Gpu {
+            limits: device.limits(),
+            device,
+            queue,
+            module,
+            pipelines,
+            leave: OnceLock::new(),
+            total: OnceLock::new(),
+            finish: OnceLock::new(),
+            layout,
+            failure,
         };
-        let [leave, total, finish] = ["leave", "total", "finish"].map(kernel);
-        let gpu = Gpu { limits: device.limits(), device, queue, leave, total, finish, layout, failure };
         gpu.check()?;
         Ok(gpu)
     }
@@ -114,11 +116,22 @@ impl Gpu {
 
     /// The kernel that a dispatch runs.
     pub fn kernel(&self, entry: Entry) -> &ComputePipeline {
-        match entry {
-            Entry::Leave => &self.leave,
-            Entry::Total => &self.total,
-            Entry::Finish => &self.finish,
-        }
+        let (kernel, name) = match entry {
+            Entry::Leave => (&self.leave, "leave"),
+            Entry::Total => (&self.total, "total"),
+            Entry::Finish => (&self.finish, "finish"),
+        };
+        let compile = || {
+            self.device.create_compute_pipeline(&ComputePipelineDescriptor {
+                label: Some(name),
+                layout: Some(&self.pipelines),
+                module: &self.module,
+                entry_point: Some(name),
+                compilation_options: Default::default(),
+                cache: None,
+            })
+        };
+        kernel.get_or_init(compile)
     }
 
     /// The buffers of one dispatch, in the order of the bindings.
