@@ -4,7 +4,7 @@
 set -euo pipefail
 packages=(ffmpeg libavcodec-dev libavformat-dev libavutil-dev libavfilter-dev libavdevice-dev libswscale-dev
   libswresample-dev clang libclang-dev pkg-config nasm cmake make g++ libheif-dev libdav1d-dev libwebp-dev
-  python3-venv ca-certificates curl)
+  libvulkan1 mesa-vulkan-drivers python3-venv ca-certificates curl)
 
 stop() {
   printf 'setup: %s\n' "$@" >&2

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::color::Color;
+use crate::error::{Error, RejectKind, Result};
 use crate::geometry::Orientation;
 
 /// Sample layout of a decoded picture. Samples deeper than 8 bit are little-endian `u16` with the value in the low bits.
@@ -29,6 +30,16 @@ pub enum PixelFormat {
         /// Bits a sample, 8..=16.
         depth: u8,
     },
+}
+
+impl PixelFormat {
+    /// Bits a sample.
+    pub fn depth(self) -> u8 {
+        match self {
+            PixelFormat::Rgb8 => 8,
+            PixelFormat::Yuv { depth, .. } | PixelFormat::Gray { depth } | PixelFormat::Gbr { depth } => depth,
+        }
+    }
 }
 
 /// Immutable bytes of a plane: memory of our own or a reference to a decoder's buffer, shared without copying.
@@ -96,6 +107,32 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Bytes of a row, and rows, of each plane that the format has.
+    ///
+    /// Errors: corrupt where the planes do not hold them.
+    pub fn rows(&self) -> Result<Vec<(usize, usize)>> {
+        let (w, h) = (self.width as usize, self.height as usize);
+        let bytes = |depth: u8| if depth > 8 { 2 } else { 1 };
+        let rows: Vec<(usize, usize)> = match self.format {
+            PixelFormat::Rgb8 => vec![(w * 3, h)],
+            PixelFormat::Gray { depth } => vec![(w * bytes(depth), h)],
+            PixelFormat::Gbr { depth } => vec![(w * bytes(depth), h); 3],
+            PixelFormat::Yuv { depth, sub_w, sub_h } => {
+                let chroma = (w.div_ceil(1 << sub_w) * bytes(depth), h.div_ceil(1 << sub_h));
+                vec![(w * bytes(depth), h), chroma, chroma]
+            }
+        };
+        let fits = |(plane, &(row, rows)): (&Plane, &(usize, usize))| {
+            plane.stride >= row && plane.data.len() >= plane.stride * (rows - 1) + row
+        };
+        if w == 0 || h == 0 || self.planes.len() < rows.len() || !self.planes.iter().zip(&rows).all(fits) {
+            return Err(Error::input(
+                RejectKind::Corrupt,
+                format!("a decoded picture of {w}x{h} is smaller than it says"),
+            ));
+        }
+        Ok(rows)
+    }
     /// Bytes of all planes.
     pub fn bytes(&self) -> usize {
         self.planes.iter().map(|p| p.data.len()).sum()

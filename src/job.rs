@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::backend::device::{self, Device};
 use crate::decode::image::PhotoOptions;
 use crate::error::{Error, Result};
 use crate::input::InputSpec;
@@ -186,7 +187,7 @@ pub struct JobFile {
     pub unit: Rational,
     /// Largest picture that is decoded, in pixels.
     pub max_pixels: u64,
-    /// Where the operations run: `auto`, `cpu`, `wgpu[:n]` or `cuda[:n]`.
+    /// Where the operations run: `auto`, `cpu`, `wgpu[:n]` or `cuda[:n|:all]`.
     pub device: String,
     /// Where decoding runs: auto, software, nvdec, ...
     pub decoder: String,
@@ -367,6 +368,8 @@ pub struct Job {
     pub threads: usize,
     /// What goes in, wherever it is mounted.
     portable: InputSpec,
+    /// Where the operations run.
+    pub device: Device,
 }
 
 impl Job {
@@ -419,19 +422,19 @@ impl Job {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        device(&file)?;
+        let device: Device = file.device.parse()?;
+        if file.fallback == Fallback::Forbid {
+            device::check(device).map_err(|e| e.context(format!("device {device}")))?;
+        }
+        decoder(&file)?;
         let portable = file.input.portable()?;
-        Ok(Job { sampling, program, photo, encoding, threads, portable, file })
+        Ok(Job { sampling, program, photo, encoding, threads, device, portable, file })
     }
 
-    /// What was demanded of a device that this build does not have, as (what, from, to, reason).
+    /// The demanded decoder, where this build does not have it, as an entry of the report's fallbacks.
     pub fn fallbacks(&self) -> Vec<Value> {
-        demanded(&self.file)
-            .into_iter()
-            .map(|(what, from, to)| {
-                json!({ "uri": null, "what": what, "from": from, "to": to, "reason": "this build does not have it" })
-            })
-            .collect()
+        let entry = |from: &str| json!({ "uri": null, "what": "decoder", "from": from, "to": SOFTWARE, "reason": "this build does not have it" });
+        missing_decoder(&self.file).map(entry).into_iter().collect()
     }
 
     /// Everything that can change a byte of the result, and nothing else.
@@ -582,34 +585,25 @@ fn one_size(program: &Program) -> Result<()> {
     }
 }
 
-/// What is demanded of devices and decoders that this build does not have: (what, from, to).
-fn demanded(file: &JobFile) -> Vec<(&'static str, String, &'static str)> {
-    let mut out = Vec::new();
-    if !["auto", "cpu"].contains(&file.device.as_str()) {
-        out.push(("device", file.device.clone(), "cpu"));
-    }
-    if !["auto", "software"].contains(&file.decoder.as_str()) {
-        out.push(("decoder", file.decoder.clone(), "software"));
-    }
-    out
+/// The only decoders that this build has.
+const SOFTWARE: &str = "software";
+
+/// The demanded decoder, where it is another.
+fn missing_decoder(file: &JobFile) -> Option<&str> {
+    Some(file.decoder.as_str()).filter(|decoder| !["auto", SOFTWARE].contains(decoder))
 }
 
-fn device(file: &JobFile) -> Result<()> {
-    let kind = file.device.split(':').next().unwrap_or_default();
-    if !["auto", "cpu", "wgpu", "cuda"].contains(&kind) {
-        return Err(Error::usage(format!("device {}: it is one of auto, cpu, wgpu[:n], cuda[:n|:all]", file.device)));
-    }
-    let decoders = ["auto", "software", "nvdec", "vaapi", "vulkan", "videotoolbox", "d3d11va", "qsv"];
+fn decoder(file: &JobFile) -> Result<()> {
+    let decoders = ["auto", SOFTWARE, "nvdec", "vaapi", "vulkan", "videotoolbox", "d3d11va", "qsv"];
     if !decoders.contains(&file.decoder.as_str()) {
         return Err(Error::usage(format!("decoder {}: it is one of {}", file.decoder, decoders.join(", "))));
     }
-    for (what, from, to) in demanded(file) {
-        let text = format!("{what} {from} is demanded, but this build of framemill only has {to}");
-        match file.fallback {
-            Fallback::Forbid => return Err(Error::unavailable(format!("{text}: use {to}, or --fallback warn"))),
-            Fallback::Warn => tracing::warn!("{text}; falling back to it"),
-            Fallback::Allow => {}
-        }
+    let Some(decoder) = missing_decoder(file) else { return Ok(()) };
+    let text = format!("decoder {decoder} is demanded, but this build of framemill only has {SOFTWARE}");
+    match file.fallback {
+        Fallback::Forbid => return Err(Error::unavailable(format!("{text}: use {SOFTWARE}, or --fallback warn"))),
+        Fallback::Warn => tracing::warn!("{text}; falling back to it"),
+        Fallback::Allow => {}
     }
     Ok(())
 }

@@ -3,12 +3,14 @@
 //! Invariants: a frame takes its credit before it leaves the decoder and no later stage asks for any, so the budget
 //! cannot deadlock; a failed send means stopping and is never an error of its own; the first error is kept; panics are
 //! caught at join and named by stage. Of `--memory` a half is for frames in flight, a quarter for decoders' reference
-//! pictures, a quarter for samples that wait for their turn.
+//! pictures, a quarter for samples that wait for their turn; a device's buffers come on top, up to another quarter.
 
 mod budget;
 mod collect;
 mod compute;
 mod decode;
+mod fallbacks;
+mod feed;
 mod meter;
 mod spool;
 
@@ -23,10 +25,9 @@ use crossbeam_channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::backend::Backend;
-use crate::backend::cpu::Cpu;
+use crate::backend::{Backend, device};
 use crate::error::{Error, RejectKind, Result};
-use crate::job::Job;
+use crate::job::{Fallback, Job};
 use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
 use crate::store;
@@ -34,6 +35,7 @@ use crate::task::{Ledger, Receipt, Reject};
 pub use budget::{Budget, Credit};
 use collect::{Collector, Message, commit};
 use decode::{Exit, Halt, Work};
+use fallbacks::Fallbacks;
 use meter::Stage;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -170,6 +172,7 @@ struct Shared<'a> {
     left: Mutex<Vec<String>>,
     again: Mutex<Vec<u64>>,
     streamed: Mutex<Vec<(Receipt, Vec<Reject>)>>,
+    fallbacks: Fallbacks,
     decode: Stage,
     compute: Stage,
     encode: Stage,
@@ -226,6 +229,10 @@ pub struct Outcome {
     /// What a stream came to: it has no ledger.
     #[serde(skip)]
     pub streamed: Vec<(Receipt, Vec<Reject>)>,
+    /// What the Program ran on; `None` where no engine was needed.
+    pub device: Option<String>,
+    /// What the CPU did in a device's place.
+    pub fallbacks: Vec<Value>,
     /// Stages, queues, budgets.
     pub timing: Value,
 }
@@ -272,6 +279,7 @@ pub fn run(
         left: Mutex::default(),
         again: Mutex::default(),
         streamed: Mutex::default(),
+        fallbacks: Fallbacks::new(job.file.fallback == Fallback::Warn),
         decode: Stage::default(),
         compute: Stage::default(),
         encode: Stage::default(),
@@ -289,13 +297,18 @@ pub fn run(
             if done { outcome.skipped += 1 } else { tasks.push_back((plan.clone(), task)) }
         }
     }
+    let opened = device::open(job.device, job.file.fallback == Fallback::Forbid, memory / 4)?;
+    if let Some(reason) = &opened.missing {
+        shared.fallbacks.device(&job.device.to_string(), reason);
+    }
+    let backend = &*opened.backend;
+    outcome.device = Some(backend.name().to_string());
     let mut stream = stream;
     // A task that another worker decided otherwise is done again as that decision says; it cannot change once more.
     for _ in 0..3 {
         let units = tasks.iter().map(|(p, t)| p.len_of(*t)).sum();
-        let backend = Cpu::new();
         let queue = Queue { tasks: Mutex::new((std::mem::take(&mut tasks), None)), left: AtomicU64::new(units) };
-        pass(&shared, &queue, &backend, observer, suspects, stream.take());
+        pass(&shared, &queue, backend, observer, suspects, stream.take());
         for task in std::mem::take(&mut *lock(&shared.again)) {
             if let Some(plan) = plans.iter().find(|p| p.tasks().contains(&task)) {
                 tasks.push_back((plan.clone(), task));
@@ -312,6 +325,7 @@ pub fn run(
     }
     outcome.left = std::mem::take(&mut *lock(&shared.left));
     outcome.streamed = std::mem::take(&mut *lock(&shared.streamed));
+    outcome.fallbacks = shared.fallbacks.report();
     outcome.timing = timing(&shared, begun.elapsed());
     Ok(outcome)
 }
@@ -402,7 +416,8 @@ fn pass(
     stream: Option<TarStream<Box<dyn Write + Send + '_>>>,
 ) {
     let threads = shared.job.threads;
-    let (work_out, work_in) = bounded::<Box<Work>>(threads);
+    // Frames of the next batch wait here; the byte budget bounds them, not their number.
+    let (work_out, work_in) = bounded::<Box<Work>>(threads.max(backend.pace().items));
     let (made_out, made_in) = bounded(threads);
     let (sample_out, sample_in) = bounded::<Message>(threads * 4);
     let (commit_out, commit_in) = bounded(2);
@@ -417,16 +432,10 @@ fn pass(
             };
             start(scope, shared, &mut handles, format!("decode-{i}"), work);
         }
-        for i in 0..threads {
+        for i in 0..threads.min(backend.pace().threads) {
             let (work_in, made_out, sample_out) = (work_in.clone(), made_out.clone(), sample_out.clone());
             let work = move || {
-                shared.compute.thread(|| {
-                    while let Some(work) = shared.compute.receive(&work_in) {
-                        if !computed(shared, backend, *work, &made_out, &sample_out) {
-                            break;
-                        }
-                    }
-                });
+                shared.compute.thread(|| feed::feed(shared, backend, &work_in, &made_out, &sample_out));
                 Ok(())
             };
             start(scope, shared, &mut handles, format!("compute-{i}"), work);
@@ -602,40 +611,4 @@ fn quiet(shared: &Shared, ends: &Sender<Message>) {
         calm = if busy() { 0 } else { calm + 1 };
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Runs the Program on one item and hands the results on; false when stopping.
-fn computed(
-    shared: &Shared,
-    backend: &dyn Backend,
-    mut work: Work,
-    to: &Sender<Numbered<compute::Made>>,
-    errors: &Sender<Message>,
-) -> bool {
-    let results = compute::make(shared.job, backend, &work, &shared.columns);
-    let variants = results.len() as u64;
-    let credit = Arc::new(std::mem::take(&mut work.credit));
-    let (key, attempt, first) = (work.key, work.attempt, work.seq * variants);
-    // The decoder may have its picture back; the credit stays until the samples are on their way.
-    drop(work);
-    for (i, result) in results.into_iter().enumerate() {
-        let seq = first + i as u64;
-        if stopping(shared) {
-            return false;
-        }
-        let sent = match result {
-            Ok(item) => {
-                let item = Numbered { key, attempt, seq, item, credit: credit.clone() };
-                shared.compute.send(to, item).is_ok()
-            }
-            Err(error) => {
-                let sample = Box::new(Err(error));
-                shared.compute.send(errors, Message::Sample { key, attempt, seq, sample }).is_ok()
-            }
-        };
-        if !sent {
-            return false;
-        }
-    }
-    true
 }

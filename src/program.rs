@@ -8,8 +8,12 @@ pub mod affine;
 mod augment;
 pub mod blur;
 pub mod lut;
+pub mod params;
+pub mod passes;
 pub mod resample;
 pub mod tonemap;
+pub mod tones;
+pub mod window;
 pub mod yuv;
 
 use std::collections::BTreeMap;
@@ -176,7 +180,12 @@ pub struct Steps {
 impl Steps {
     /// Size of the output.
     pub fn size(&self) -> (u32, u32) {
-        self.steps.last().map_or(self.stored, |(_, size)| *size)
+        self.size_before(self.steps.len())
+    }
+
+    /// Size of the picture that step `at` gets.
+    pub fn size_before(&self, at: usize) -> (u32, u32) {
+        at.checked_sub(1).map_or(self.stored, |before| self.steps[before].1)
     }
 }
 

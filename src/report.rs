@@ -29,11 +29,12 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
         seconds = json!({});
     }
     seconds["wall"] = json!((run.wall * 1e3).round() / 1e3);
+    let fallbacks = [job.fallbacks(), run.finished.outcome.fallbacks.clone()].concat();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "job": job.identity()["job"],
         "fingerprint": fingerprint,
-        "device": "cpu",
+        "device": run.finished.outcome.device,
         "decoders": ["software"],
         "inputs": {
             "found": totals.inputs,
@@ -51,7 +52,7 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
         "queues": timing["queues"],
         "budget": timing["budget"],
         "cost": cost(job, run),
-        "fallbacks": job.fallbacks(),
+        "fallbacks": fallbacks,
         "peak_memory": run.finished.peak_memory,
         "tasks": {
             "planned": totals.tasks,
@@ -131,8 +132,9 @@ pub fn text(report: &Value) -> String {
         );
     }
     for fallback in report["fallbacks"].as_array().into_iter().flatten() {
-        let word = |name: &str| fallback[name].as_str().unwrap_or("?");
-        out += &format!("fallback: {}: {} instead of {}\n", word("what"), word("to"), word("from"));
+        let word = |key: &str| fallback[key].as_str().unwrap_or("?");
+        let (what, to, from, reason) = (word("what"), word("to"), word("from"), word("reason"));
+        out += &format!("fallback: {what}: {to} instead of {from}: {reason}\n");
     }
     // The start is the greater part of a short run.
     let long = report["seconds"]["wall"].as_f64() > Some(10.0);
@@ -150,7 +152,7 @@ pub fn text(report: &Value) -> String {
     out += &format!(
         "{:.2} s on {}, peak memory {} MB",
         report["seconds"]["wall"].as_f64().unwrap_or(0.0),
-        report["device"].as_str().unwrap_or("?"),
+        report["device"].as_str().unwrap_or("no device"),
         n("/peak_memory") / 1_000_000
     );
     out

@@ -11,27 +11,26 @@ mod lut;
 mod picture;
 mod resize;
 pub mod simd;
-mod tone;
 
-use std::sync::Arc;
-
-use crate::backend::{Backend, Processed};
+use crate::backend::{Backend, Item, Pace, Pending, Processed};
 use crate::color::Range;
 use crate::error::Result;
 use crate::frame::{Frame, PixelFormat};
+use crate::program::resample::Cache;
+use crate::program::tones::Tones;
+use crate::program::window::Window;
 use crate::program::yuv::Coefficients;
 use crate::program::{Base, DrawKey, Program, Quality, Step, Steps};
 use affine::Affine;
 use blur::Blur;
 use convert::{Converter, Scratch};
-use picture::{Picture, Window};
-use resize::Cache;
+use picture::Picture;
 
 /// Runs Programs on the calling thread.
 #[derive(Default)]
 pub struct Cpu {
-    weights: Arc<Cache>,
-    tones: tone::Tones,
+    weights: Cache,
+    tones: Tones,
 }
 
 impl Cpu {
@@ -44,6 +43,15 @@ impl Cpu {
 impl Backend for Cpu {
     fn name(&self) -> &str {
         "cpu"
+    }
+
+    /// One at a time on every thread: nothing is gained by waiting.
+    fn pace(&self) -> Pace {
+        Pace { threads: usize::MAX, items: 1, bytes: u64::MAX, ahead: 0 }
+    }
+
+    fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {
+        Box::new(move || items.iter().map(|item| self.run(program, &item.frame, &item.key)).collect())
     }
 
     fn run(&self, program: &Program, frame: &Frame, key: &DrawKey) -> Result<Processed> {
@@ -61,7 +69,8 @@ impl Backend for Cpu {
         let picture = work.after(steps.steps.len(), Window { x: 0, y: 0, w: w as usize, h: h as usize });
         let tensor = picture.pack(&program.out);
         picture.recycle();
-        Ok(Processed { tensor, transform: steps.transform, source_size: steps.source, augment: steps.augment })
+        let Steps { transform, source, augment, .. } = steps;
+        Ok(Processed { tensor, transform, source_size: source, augment, fallback: None })
     }
 }
 

@@ -1,14 +1,33 @@
 //! Backends run [`Program`]s over [`Frame`]s. All give the same bytes.
+//!
+//! Work comes in batches. A backend that computes elsewhere begins a batch when it is submitted and gives the results
+//! later, so that its caller can submit the next one in between; the CPU computes when the results are asked for.
 
 pub mod cpu;
+pub mod device;
+pub mod fallback;
+pub mod selftest;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::geometry::Transform;
 use crate::program::{DrawKey, Program};
 use crate::tensor::Tensor;
+
+/// A frame that a Program is to be run on.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The frame. Items of a batch that share one are cheaper.
+    pub frame: Arc<Frame>,
+    /// Which frame, for random operations.
+    pub key: DrawKey,
+}
 
 /// What became of a frame.
 #[derive(Debug, Clone)]
@@ -21,14 +40,48 @@ pub struct Processed {
     pub source_size: (u32, u32),
     /// What random operations drew; null where there are none.
     pub augment: Value,
+    /// Why another backend than the one that was asked did it.
+    pub fallback: Option<String>,
+}
+
+/// A batch that was begun: called, it waits for the results and gives them in the order of the items.
+pub type Pending<'a> = Box<dyn FnOnce() -> Vec<Result<Processed>> + 'a>;
+
+/// How a backend is best fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Threads that feed it, at most.
+    pub threads: usize,
+    /// Items of a batch, at most.
+    pub items: usize,
+    /// Bytes of a batch's frames, at most; a larger frame is a batch by itself.
+    pub bytes: u64,
+    /// Batches of a thread that are begun before one is finished.
+    pub ahead: usize,
 }
 
 /// Something that can run Programs.
+///
+/// Errors of results: [`crate::error::RejectKind::Op`] where an operation does not fit the picture; from a device also
+/// [`crate::error::RejectKind::DeviceUnsupported`] for what it cannot do, and [`crate::error::Class::Unavailable`] where
+/// it failed.
 pub trait Backend: Send + Sync {
     /// The name in reports.
     fn name(&self) -> &str;
-    /// Runs `program` on `frame`.
+
+    /// How it is best fed.
+    fn pace(&self) -> Pace;
+
+    /// Begins to run `program` on `items`.
+    fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a>;
+
+    /// Runs `program` on one frame.
     ///
-    /// Errors: [`crate::error::RejectKind::Op`] where an operation does not fit the picture.
-    fn run(&self, program: &Program, frame: &Frame, key: &DrawKey) -> Result<Processed>;
+    /// # Errors
+    /// As the results of [`Backend::submit`].
+    fn run(&self, program: &Program, frame: &Frame, key: &DrawKey) -> Result<Processed> {
+        let item = Item { frame: Arc::new(frame.clone()), key: *key };
+        let result = self.submit(program, vec![item])().pop();
+        result.unwrap_or_else(|| Err(Error::bug(format!("{} gave no result", self.name()))))
+    }
 }

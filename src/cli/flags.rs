@@ -64,7 +64,7 @@ const FLAGS: &[Flag] = &[
     flag("shard-samples", "output.shard_samples", Number, "N", "About how many samples a shard holds"),
     flag("shard-bytes", "output.shard_bytes", Text, "SIZE", "About how many bytes a shard holds"),
     flag("metadata", "output.metadata", Commas, "parquet,csv,sqlite", "Forms of the record table"),
-    flag("device", "device", Text, "auto|cpu|wgpu[:n]|cuda[:n]", "Where the operations run"),
+    flag("device", "device", Text, "auto|cpu|wgpu[:n]|cuda[:n|:all]", "Where the operations run"),
     flag("decoder", "decoder", Text, "auto|software|nvdec|...", "Where decoding runs"),
     flag("fallback", "fallback", Text, "allow|warn|forbid", "May work demanded of a device run elsewhere"),
     flag("quality", "quality", Text, "exact|fast", "Order of resizing and colour conversion"),

@@ -1,5 +1,6 @@
 //! The command line: the only floor that prints, installs signal handlers and decides exit codes.
 
+mod devices;
 mod flags;
 mod heartbeat;
 mod pipe;
@@ -25,7 +26,7 @@ use crate::{finish, input, report};
 const ENGINE: &str = "__engine";
 
 /// Commands of the interface that this version does not have.
-const UNBUILT: [&str; 4] = ["devices", "selftest", "bench", "model"];
+const UNBUILT: [&str; 2] = ["bench", "model"];
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 2 wrong usage or job, or no input; 3 done, but more inputs were rejected than \
     allowed, or no sample came out; 69 a demanded device, decoder or library is missing; 70 a bug of ours; 74 the store \
@@ -123,6 +124,23 @@ fn command() -> Command {
                         .help("How many samples"),
                 ),
         )
+        .subcommand(
+            Command::new("devices")
+                .about("Backends and GPUs found here; what is missing, why, and what to do")
+                .arg(json()),
+        )
+        .subcommand(
+            Command::new("selftest")
+                .about("Is this device computing the right bytes? In seconds; 70 if not, 69 if it is not there")
+                .arg(
+                    Arg::new("device")
+                        .long("device")
+                        .value_name("auto|cpu|wgpu[:n]|cuda[:n]")
+                        .default_value("auto")
+                        .help("Which device"),
+                )
+                .arg(json()),
+        )
         .subcommand(Command::new("schema").about("JSON Schema of the job file"))
         .subcommand(
             Command::new("completions")
@@ -194,6 +212,11 @@ fn dispatch(matches: &ArgMatches) -> Result<u8> {
             let count = m.get_one::<u64>("count").copied().unwrap_or(40) as usize;
             let written = preview::preview(&out(), file, count)?;
             print(&written.display().to_string())
+        }
+        "devices" => devices::devices(m.get_flag("json")),
+        "selftest" => {
+            let device = m.get_one::<String>("device").map(String::as_str).unwrap_or_default();
+            devices::selftest(device, m.get_flag("json"))
         }
         "schema" => print(&pretty(&JobFile::schema())),
         "completions" => {

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::decode::Work;
-use crate::backend::{Backend, Processed};
-use crate::error::Result;
-use crate::frame::{Frame, PixelFormat};
+use crate::backend::{Item, Processed};
+use crate::error::{Error, Result};
+use crate::frame::PixelFormat;
 use crate::job::Job;
 use crate::program::DrawKey;
 use crate::sink::encode::{encode, raw, shape};
@@ -20,19 +20,36 @@ pub(super) struct Made {
     fields: Vec<(String, Vec<u8>)>,
 }
 
-/// Runs the Program on all frames of `work`: one result for each variant.
-pub(super) fn make(job: &Job, backend: &dyn Backend, work: &Work, columns: &[String]) -> Vec<Result<Made>> {
-    (0..job.file.variants).map(|variant| one(job, backend, work, columns, variant)).collect()
+/// What the Program is run on for `work`: all its frames for the first variant, for the second, and so on.
+pub(super) fn items(job: &Job, work: &Work) -> Vec<Item> {
+    let variants = 0..job.file.variants;
+    let key = |variant| DrawKey { asset: work.unit.identity, time_us: work.time_us, variant };
+    variants
+        .flat_map(|variant| work.frames.iter().map(move |frame| Item { frame: frame.clone(), key: key(variant) }))
+        .collect()
 }
 
-fn one(job: &Job, backend: &dyn Backend, work: &Work, columns: &[String], variant: u32) -> Result<Made> {
-    let key = DrawKey { asset: work.unit.identity, time_us: work.time_us, variant };
-    let run = |frame: &Frame| backend.run(&job.program, frame, &key).map_err(|e| e.context(place(work)));
-    let mut first = run(&work.frames[0])?;
+/// What came of the [`items`] of `work`: one result for each variant.
+pub(super) fn make(
+    job: &Job,
+    work: &Work,
+    columns: &[String],
+    mut results: impl Iterator<Item = Result<Processed>>,
+) -> Vec<Result<Made>> {
+    let one = |variant| {
+        // All of a variant's frames are taken, whatever one of them came to.
+        let frames: Vec<Result<Processed>> = results.by_ref().take(work.frames.len()).collect();
+        let frames = frames.into_iter().collect::<Result<Vec<_>>>().map_err(|e| e.context(place(work)))?;
+        assemble(job, work, columns, variant, frames)
+    };
+    (0..job.file.variants).map(one).collect()
+}
+
+fn assemble(job: &Job, work: &Work, columns: &[String], variant: u32, frames: Vec<Processed>) -> Result<Made> {
+    let mut frames = frames.into_iter();
+    let mut first = frames.next().ok_or_else(|| Error::bug("a sample without a frame"))?;
     let mut tensors = vec![std::mem::replace(&mut first.tensor, empty())];
-    for frame in &work.frames[1..] {
-        tensors.push(run(frame)?.tensor);
-    }
+    tensors.extend(frames.map(|frame| frame.tensor));
     let record = record(job, work, &first, &tensors[0], variant);
     let fields = job.file.input.field.iter().filter_map(|field| {
         let i = columns.iter().position(|c| *c == field.column)?;

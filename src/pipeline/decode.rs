@@ -31,7 +31,7 @@ pub(super) struct Work {
     /// Its number within the unit.
     pub seq: u64,
     /// The frames.
-    pub frames: Vec<Frame>,
+    pub frames: Vec<Arc<Frame>>,
     /// What is known of the source.
     pub source: Arc<Record>,
     /// Time of the first frame since the stream's start in microseconds.
@@ -115,7 +115,7 @@ impl Exit<'_> {
 
     fn give(
         &mut self,
-        frames: Vec<Frame>,
+        frames: Vec<Arc<Frame>>,
         source: &Arc<Record>,
         moment: Moment,
         credit: Vec<Credit>,
@@ -281,7 +281,7 @@ fn photo(exit: &mut Exit, source: &dyn ByteSource) -> Result<Done, Halt> {
     }
     let frames =
         Frames { packets: 1, decoded: 1, sampled: 1, corrupt: u64::from(photo.warning.is_some()), ..Frames::default() };
-    let mut pictures = vec![photo.frame];
+    let mut pictures = vec![Arc::new(photo.frame)];
     if let Some(clip) = exit.shared.job.sampling.clip {
         // A still lasts as long as it is looked at.
         pictures = vec![pictures[0].clone(); clip.frames as usize];
@@ -374,13 +374,13 @@ mod video {
 
     /// A frame that may become part of a sample.
     struct Held {
-        frame: Frame,
+        frame: Arc<Frame>,
         moment: Moment,
         credit: Option<Credit>,
     }
 
     struct OpenClip {
-        frames: Vec<Frame>,
+        frames: Vec<Arc<Frame>>,
         moment: Moment,
         credit: Vec<Credit>,
     }
@@ -628,7 +628,7 @@ mod video {
         }
 
         /// Puts a frame into its clip, and hands the clip on when it is whole.
-        fn put(&mut self, place: ClipFrame, frame: Frame, moment: Moment) -> Result<(), Halt> {
+        fn put(&mut self, place: ClipFrame, frame: Arc<Frame>, moment: Moment) -> Result<(), Halt> {
             if place.position == 0 {
                 // Clips overlap, and whoever holds credit must not wait for more.
                 let want = self.sampling.clip.map_or(1, |c| u64::from(c.frames));
@@ -674,14 +674,14 @@ mod video {
         }
 
         /// The reader's current frame in host memory.
-        fn picture(&mut self, meta: FrameMeta, pts: i64) -> Result<Frame, Halt> {
+        fn picture(&mut self, meta: FrameMeta, pts: i64) -> Result<Arc<Frame>, Halt> {
             let mut frame = self.reader.frame()?;
             frame.pts = pts;
             frame.keyframe = meta.keyframe;
             if self.exit.shared.job.file.orient == Orient::Ignore {
                 frame.orientation = Orientation::UPRIGHT;
             }
-            Ok(frame)
+            Ok(Arc::new(frame))
         }
 
         fn moment(&self, meta: &FrameMeta, pts: i64) -> Result<Moment, Halt> {

@@ -41,11 +41,13 @@ impl Stage {
     /// Waits for the next item; `None` when no more come.
     pub fn receive<T>(&self, from: &Receiver<T>) -> Option<T> {
         self.capacity.store(from.capacity().unwrap_or(0) as u64, Ordering::Relaxed);
+        self.take(from).or_else(|| self.starved(|| from.recv().ok()))
+    }
+
+    /// The next item, if one is there.
+    pub fn take<T>(&self, from: &Receiver<T>) -> Option<T> {
         self.high_water.fetch_max(from.len() as u64, Ordering::Relaxed);
-        if let Ok(item) = from.try_recv() {
-            return Some(item);
-        }
-        self.starved(|| from.recv().ok())
+        from.try_recv().ok()
     }
 
     /// Hands an item on; an error when the receiver has gone, which means stopping.

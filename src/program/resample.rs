@@ -3,9 +3,11 @@
 //! Source: Pillow 13, `src/libImaging/Resample.c`, `precompute_coeffs` and `normalize_coeffs_8bpc`: half-pixel centres,
 //! the support scaled by the ratio when shrinking, weights normalised in f64 and rounded to 22 bits.
 
+use std::collections::HashMap;
 use std::f64::consts::PI;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -267,5 +269,44 @@ impl Weights {
             pairs: Pairs::new(&rows, &reads),
             reads,
         }
+    }
+}
+
+/// Weights that were made before: frames of one video need the same ones.
+#[derive(Debug, Default)]
+pub struct Cache(Mutex<HashMap<Key, Arc<Weights>>>);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    input: usize,
+    out: usize,
+    from: u64,
+    length: u64,
+    filter: Filter,
+    first: usize,
+    count: usize,
+}
+
+/// Sizes kept; photos of ever new sizes must not fill the memory.
+const KEPT: usize = 256;
+
+impl Cache {
+    /// The [`Weights`] of output positions `first..first + count`.
+    pub fn get(&self, span: Span, filter: Filter, first: usize, count: usize) -> Arc<Weights> {
+        let (from, length) = (span.from.to_bits(), span.length.to_bits());
+        let key = Key { input: span.input, out: span.out, from, length, filter, first, count };
+        // A poisoned lock guards nothing but finished entries.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(weights) = kept.get(&key) {
+            return weights.clone();
+        }
+        drop(kept);
+        let weights = Arc::new(Weights::new(span, filter, first, count));
+        kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(key, weights.clone());
+        weights
     }
 }

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::tonemap;
 use crate::color::{Color, Matrix, Range, Siting};
 use crate::error::Error;
-use crate::frame::PixelFormat;
+use crate::frame::{Frame, PixelFormat};
+use crate::program::resample::Span;
 
 /// How chroma is brought to the luma grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
@@ -122,8 +123,9 @@ pub struct Axis {
     /// Weights are in units of `2^-bits`.
     pub bits: u32,
     /// Offset of the first chroma sample from the first luma sample, in half units of `2^-bits` luma samples.
-    offset: i64,
-    samples: usize,
+    pub offset: i64,
+    /// Chroma samples there are.
+    pub samples: usize,
 }
 
 impl Axis {
@@ -163,6 +165,25 @@ pub fn axes(format: PixelFormat, siting: Siting, width: u32, height: u32, chroma
     let (x, y) = siting.quarter_offsets();
     let size = |n: u32, sub: u8| (n as usize).div_ceil(1 << sub);
     (Axis::new(sub_w, x, size(width, sub_w), chroma), Axis::new(sub_h, y, size(height, sub_h), chroma))
+}
+
+/// What a resize of each plane of an 8-bit YCbCr frame to `to` takes, along x and y: of luma, and of chroma by its siting.
+pub fn plane_spans(frame: &Frame, to: (usize, usize)) -> [(Span, Span); 2] {
+    let (w, h) = (frame.width as usize, frame.height as usize);
+    let (x, y) = axes(frame.format, frame.color.siting, frame.width, frame.height, Chroma::Linear);
+    let (quarter_x, quarter_y) = frame.color.siting.quarter_offsets();
+    let chroma = |n: usize, axis: &Axis, quarter: i32, out: usize| {
+        let scale = f64::from(1u32 << axis.sub);
+        Span { input: n.div_ceil(1 << axis.sub), from: axis.edge(quarter), length: n as f64 / scale, out }
+    };
+    [(Span::whole(w, to.0), Span::whole(h, to.1)), (chroma(w, &x, quarter_x, to.0), chroma(h, &y, quarter_y, to.1))]
+}
+
+/// The values, 0..=`most`, of all samples of `depth` bits that are no difference: gray, or a plane of RGB.
+pub fn plain_table(depth: u8, limited: bool, most: i32) -> Vec<i32> {
+    let (zero, span) = if limited { (16 << (depth - 8), 219 << (depth - 8)) } else { (0, (1 << depth) - 1) };
+    let value = |v: i32| (((v - zero) * 2 * most + span).div_euclid(2 * span)).clamp(0, most);
+    (0..1 << depth).map(value).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@ use sha2::{Digest, Sha256};
 mod outside;
 #[path = "../common/random.rs"]
 mod random;
+// Not every test that has this module uses both.
+#[allow(unused_imports)]
 pub use outside::{full, media};
+#[allow(unused_imports)]
 pub use random::Random;
 
 /// The project's own small media.

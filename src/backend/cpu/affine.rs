@@ -1,7 +1,8 @@
 //! Bilinear sampling at tabulated positions.
 
-use super::picture::{Picture, Window};
+use super::picture::Picture;
 use crate::program::affine::{FRACTION, Position};
+use crate::program::window::Window;
 
 const ONE: i32 = 1 << FRACTION;
 

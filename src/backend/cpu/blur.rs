@@ -1,7 +1,8 @@
 //! Gaussian blur: weighted means of each row, then of each column.
 
-use super::picture::{Picture, Window};
+use super::picture::Picture;
 use crate::program::blur::{BETWEEN, FRACTION};
+use crate::program::window::Window;
 
 /// A blur, with symmetric weights, of a picture of `size`.
 pub struct Blur<'a> {
@@ -13,9 +14,7 @@ pub struct Blur<'a> {
 impl Blur<'_> {
     /// What of the picture is read for `window`.
     pub fn reads(&self, window: Window) -> Window {
-        let (x, w) = grown(window.x, window.w, self.x.len() / 2, self.size.0);
-        let (y, h) = grown(window.y, window.h, self.y.len() / 2, self.size.1);
-        Window { x, y, w, h }
+        window.grown((self.x.len() / 2, self.y.len() / 2), self.size)
     }
 
     /// The blurred `window`, from what it reads.
@@ -43,12 +42,6 @@ impl Blur<'_> {
         }
         out
     }
-}
-
-/// A stretch with `half` more at both ends, as far as there is something.
-fn grown(at: usize, n: usize, half: usize, all: usize) -> (usize, usize) {
-    let from = at.saturating_sub(half);
-    (from, (at + n + half).min(all) - from)
 }
 
 /// Position `at - half` of `n`, reflected at the ends, which are not repeated.

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{lut, simd};
-use crate::error::{Error, RejectKind, Result};
-use crate::frame::{Frame, PixelFormat, Plane as Stored};
+use crate::error::{Error, Result};
+use crate::frame::{Frame, PixelFormat};
 use crate::program::lut::Cube;
 use crate::program::tonemap::{DEPTH, MOST};
 use crate::program::yuv::{Axis, Chroma, Coefficients, SHIFT, Tap, axes};
@@ -58,25 +58,7 @@ impl<'a> Converter<'a> {
     ///
     /// Errors: [`RejectKind::Corrupt`] for a plane that is too small, [`Error::bug`] for a depth out of 8..=16.
     pub fn new(frame: &'a Frame, chroma: Chroma, tone: Option<Arc<Cube>>) -> Result<Converter<'a>> {
-        let (w, h) = (frame.width as usize, frame.height as usize);
-        let planes: Vec<(usize, usize)> = match frame.format {
-            PixelFormat::Rgb8 => vec![(w * 3, h)],
-            PixelFormat::Gray { depth } => vec![(w * bytes(depth), h)],
-            PixelFormat::Gbr { depth } => vec![(w * bytes(depth), h); 3],
-            PixelFormat::Yuv { depth, sub_w, sub_h } => {
-                let (cw, ch) = (w.div_ceil(1 << sub_w), h.div_ceil(1 << sub_h));
-                vec![(w * bytes(depth), h), (cw * bytes(depth), ch), (cw * bytes(depth), ch)]
-            }
-        };
-        let fits = |(plane, &(row, rows)): (&Stored, &(usize, usize))| {
-            plane.stride >= row && plane.data.len() >= plane.stride * (rows - 1) + row
-        };
-        if w == 0 || h == 0 || frame.planes.len() < planes.len() || !frame.planes.iter().zip(&planes).all(fits) {
-            return Err(Error::input(
-                RejectKind::Corrupt,
-                format!("a decoded picture of {w}x{h} is smaller than it says"),
-            ));
-        }
+        frame.rows()?;
         let limited = frame.color.range == crate::color::Range::Limited;
         let kind = match frame.format {
             PixelFormat::Rgb8 => Kind::Rgb,
@@ -88,10 +70,7 @@ impl<'a> Converter<'a> {
                 Kind::Yuv { depth, coefficients: coefficients(&frame.color, depth, x.bits + y.bits), x, y }
             }
         };
-        let depth = match kind {
-            Kind::Rgb => 8,
-            Kind::Plain { depth, .. } | Kind::Yuv { depth, .. } => depth,
-        };
+        let depth = frame.format.depth();
         if !(8..=16).contains(&depth) {
             return Err(Error::bug(format!("a picture of {depth} bits a sample; expected 8 to 16")));
         }

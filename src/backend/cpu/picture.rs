@@ -7,42 +7,8 @@ use half::{bf16, f16};
 use super::simd::ROOM;
 use crate::op::FlipAxis;
 use crate::program::Output;
+use crate::program::window::Window;
 use crate::tensor::{Dtype, Layout, Tensor};
-
-/// A rectangle of a picture, never empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    pub x: usize,
-    pub y: usize,
-    pub w: usize,
-    pub h: usize,
-}
-
-impl Window {
-    pub fn overlap(self, other: Window) -> Option<Window> {
-        let (x, y) = (self.x.max(other.x), self.y.max(other.y));
-        let (right, bottom) = ((self.x + self.w).min(other.x + other.w), (self.y + self.h).min(other.y + other.h));
-        (x < right && y < bottom).then(|| Window { x, y, w: right - x, h: bottom - y })
-    }
-
-    /// Where it lay in a picture of `w` x `h` before it was mirrored.
-    pub fn flipped(self, axis: FlipAxis, w: usize, h: usize) -> Window {
-        match axis {
-            FlipAxis::H => Window { x: w - self.x - self.w, ..self },
-            FlipAxis::V => Window { y: h - self.y - self.h, ..self },
-        }
-    }
-
-    /// Where it lay in a picture of `w` x `h` before that was turned clockwise.
-    pub fn turned_back(self, turns: u8, w: usize, h: usize) -> Window {
-        match turns {
-            1 => Window { x: self.y, y: h - self.x - self.w, w: self.h, h: self.w },
-            2 => Window { x: w - self.x - self.w, y: h - self.y - self.h, ..self },
-            3 => Window { x: w - self.y - self.h, y: self.x, w: self.h, h: self.w },
-            _ => self,
-        }
-    }
-}
 
 /// Pillow's `convert("L")`: ITU-R 601-2 luma with 16 bits, rounded.
 pub fn luma(r: u8, g: u8, b: u8) -> u8 {

@@ -1,52 +1,14 @@
 //! Resampling in two passes, each rounded to whole values, of the part of the output that is wanted.
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::picture::{Picture, Window};
+use super::picture::Picture;
 use super::simd::{self, Lanes, Narrow, ROOM, STRIP, Strip};
 use crate::frame::Frame;
-use crate::program::resample::{Filter, Span, Weights};
-use crate::program::yuv::{Chroma, axes};
-
-/// Weights that were made before: frames of one video need the same ones.
-#[derive(Default)]
-pub struct Cache(Mutex<HashMap<Key, Arc<Weights>>>);
-
-#[derive(PartialEq, Eq, Hash)]
-struct Key {
-    input: usize,
-    out: usize,
-    from: u64,
-    length: u64,
-    filter: Filter,
-    first: usize,
-    count: usize,
-}
-
-/// Sizes kept; photos of ever new sizes must not fill the memory.
-const KEPT: usize = 256;
-
-impl Cache {
-    fn get(&self, span: Span, filter: Filter, first: usize, count: usize) -> Arc<Weights> {
-        let (from, length) = (span.from.to_bits(), span.length.to_bits());
-        let key = Key { input: span.input, out: span.out, from, length, filter, first, count };
-        // A poisoned lock guards nothing but finished entries.
-        let mut kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(weights) = kept.get(&key) {
-            return weights.clone();
-        }
-        drop(kept);
-        let weights = Arc::new(Weights::new(span, filter, first, count));
-        kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if kept.len() >= KEPT {
-            kept.clear();
-        }
-        kept.insert(key, weights.clone());
-        weights
-    }
-}
+use crate::program::resample::{Cache, Filter, Span, Weights};
+use crate::program::window::Window;
+use crate::program::yuv::plane_spans;
 
 /// A resize of which `window` is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -123,20 +85,11 @@ impl Resize {
 
     /// Resizes each plane of an 8-bit YCbCr frame, chroma by its siting.
     pub fn planes(&self, frame: &Frame, cache: &Cache) -> Picture {
-        let (x, y) = axes(frame.format, frame.color.siting, frame.width, frame.height, Chroma::Linear);
-        let (quarter_x, quarter_y) = frame.color.siting.quarter_offsets();
         let mut out = Picture::new(self.window.w, self.window.h);
-        let chroma = |n: usize, axis: &crate::program::yuv::Axis, quarter: i32, out: usize| {
-            let scale = f64::from(1u32 << axis.sub);
-            Span { input: n.div_ceil(1 << axis.sub), from: axis.edge(quarter), length: n as f64 / scale, out }
-        };
+        let [luma, chroma] = plane_spans(frame, self.to);
         let Window { x: wx, y: wy, w, h } = self.window;
         for (channel, source) in frame.planes.iter().take(3).enumerate() {
-            let (span_x, span_y) = if channel == 0 {
-                (Span::whole(self.from.0, self.to.0), Span::whole(self.from.1, self.to.1))
-            } else {
-                (chroma(self.from.0, &x, quarter_x, self.to.0), chroma(self.from.1, &y, quarter_y, self.to.1))
-            };
+            let (span_x, span_y) = if channel == 0 { luma } else { chroma };
             let plan = Plan {
                 window: self.window,
                 x: Pass::new(cache, span_x, self.filter, wx, w),

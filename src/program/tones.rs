@@ -8,10 +8,10 @@ use crate::program::lut::Cube;
 use crate::program::tonemap::Tonemap;
 
 /// A few tables, by what they were made for.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Tones(Mutex<Vec<(Key, Option<Arc<Cube>>)>>);
 
-#[derive(Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Key {
     tonemap: Tonemap,
     transfer: String,

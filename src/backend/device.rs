@@ -1,0 +1,162 @@
+//! `--device`: which backend runs, and what happens where it is not there.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::Backend;
+use super::cpu::Cpu;
+use super::fallback::Guarded;
+#[cfg(feature = "wgpu")]
+use super::selftest;
+use crate::error::{Error, Result};
+
+/// A demanded device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Device {
+    /// The best GPU that passes its self-test, else the CPU; never software that takes a GPU's place.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// An adapter of wgpu's: this one, or the best, software included.
+    Wgpu(Option<usize>),
+    /// NVIDIA's own interface.
+    Cuda,
+}
+
+impl FromStr for Device {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Device> {
+        let (kind, number) = text.split_once(':').map_or((text, None), |(kind, number)| (kind, Some(number)));
+        let index = number.map(str::parse::<usize>).transpose();
+        match (kind, number, index) {
+            ("auto", None, _) => Ok(Device::Auto),
+            ("cpu", None, _) => Ok(Device::Cpu),
+            ("wgpu", _, Ok(index)) => Ok(Device::Wgpu(index)),
+            ("cuda", Some("all"), _) | ("cuda", _, Ok(_)) => Ok(Device::Cuda),
+            _ => Err(Error::usage(format!("device {text}: it is one of auto, cpu, wgpu[:n], cuda[:n|:all]"))),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Auto => f.write_str("auto"),
+            Device::Cpu => f.write_str("cpu"),
+            Device::Wgpu(None) => f.write_str("wgpu"),
+            Device::Wgpu(Some(index)) => write!(f, "wgpu:{index}"),
+            Device::Cuda => f.write_str("cuda"),
+        }
+    }
+}
+
+/// Why there is no CUDA here.
+pub const NO_CUDA: &str = "built without CUDA: this version does not have that backend yet; an NVIDIA GPU is used through \
+    its Vulkan driver, with --device wgpu";
+
+/// Why there is no wgpu here.
+#[cfg(not(feature = "wgpu"))]
+pub const NO_WGPU: &str = "built without wgpu: build with the feature wgpu";
+
+/// What came of a demand.
+pub struct Opened {
+    /// What runs.
+    pub backend: Box<dyn Backend>,
+    /// Why it is not what was demanded.
+    pub missing: Option<String>,
+}
+
+/// Looks whether what is demanded is there, without opening it.
+///
+/// # Errors
+/// Unavailable, with what to do.
+pub fn check(device: Device) -> Result<()> {
+    match device {
+        Device::Auto | Device::Cpu => Ok(()),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(index) => super::wgpu::adapter::choose(index, true).map(drop),
+        #[cfg(not(feature = "wgpu"))]
+        Device::Wgpu(_) => Err(Error::unavailable(NO_WGPU)),
+        Device::Cuda => Err(Error::unavailable(NO_CUDA)),
+    }
+}
+
+/// The device with nothing behind it; `None` where the CPU itself is meant, or the best that there is. `memory` is the
+/// budget of its buffers.
+///
+/// # Errors
+/// Unavailable, with what to do.
+pub fn bare(device: Device, memory: u64) -> Result<Option<Box<dyn Backend>>> {
+    match device {
+        Device::Cpu => Ok(None),
+        Device::Auto => best(memory),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(index) => {
+            let adapter = super::wgpu::adapter::choose(index, true)?;
+            Ok(Some(Box::new(super::wgpu::Wgpu::open(adapter, memory)?)))
+        }
+        #[cfg(not(feature = "wgpu"))]
+        Device::Wgpu(_) => Err(Error::unavailable(NO_WGPU)),
+        Device::Cuda => Err(Error::unavailable(NO_CUDA)),
+    }
+}
+
+/// The best GPU, which must pass its self-test.
+#[cfg(feature = "wgpu")]
+fn best(memory: u64) -> Result<Option<Box<dyn Backend>>> {
+    let Ok(adapter) = super::wgpu::adapter::choose(None, false) else { return Ok(None) };
+    let backend = super::wgpu::Wgpu::open(adapter, memory)?;
+    let faults = selftest::run(&backend).faults;
+    match faults.first() {
+        None => Ok(Some(Box::new(backend))),
+        Some(fault) => Err(Error::unavailable(format!("{} failed its self-test: {fault}", backend.name()))),
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn best(_: u64) -> Result<Option<Box<dyn Backend>>> {
+    Ok(None)
+}
+
+/// The backend that a run uses: what is demanded, or the CPU where that may be. With `forbidden` a demanded device is
+/// used or the run ends; to `auto` the CPU is as good as any. `memory` is the budget of a device's buffers.
+///
+/// # Errors
+/// Unavailable, where the demanded device is missing and falling back forbidden.
+pub fn open(device: Device, forbidden: bool, memory: u64) -> Result<Opened> {
+    let forbidden = forbidden && device != Device::Auto;
+    match bare(device, memory) {
+        Ok(None) => Ok(Opened { backend: Box::new(Cpu::new()), missing: None }),
+        Ok(Some(found)) => Ok(Opened { backend: Box::new(Guarded::new(found, forbidden)), missing: None }),
+        Err(e) if forbidden => Err(e.context(format!("device {device}"))),
+        Err(e) => Ok(Opened { backend: Box::new(Cpu::new()), missing: Some(e.message) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_and_written() {
+        for text in ["auto", "cpu", "wgpu", "wgpu:2", "cuda"] {
+            assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda:all".parse::<Device>().unwrap(), Device::Cuda);
+        for text in ["tpu", "cpu:1", "wgpu:x", "cuda:-1", "auto:0", ""] {
+            assert_eq!(text.parse::<Device>().unwrap_err().exit_code(), 2, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_refused_or_named() {
+        let refused = open(Device::Cuda, true, 1 << 20).err().unwrap();
+        assert_eq!(refused.exit_code(), 69);
+        assert_eq!(check(Device::Cuda).unwrap_err().exit_code(), 69);
+        let opened = open(Device::Cuda, false, 1 << 20).unwrap();
+        assert_eq!((opened.backend.name(), opened.missing.as_deref()), ("cpu", Some(NO_CUDA)));
+        let cpu = open(Device::Cpu, true, 1 << 20).unwrap();
+        assert_eq!((cpu.backend.name(), cpu.missing), ("cpu", None));
+    }
+}

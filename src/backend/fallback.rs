@@ -1,0 +1,134 @@
+//! [`Guarded`]: a device whose failures cost time, never a frame.
+//!
+//! What the device cannot do, the CPU does, and says why. What fails on it (lost, out of memory) is tried once more
+//! there, frame by frame, so that a smaller batch may fit; then the CPU does it. Where falling back is forbidden, a frame
+//! that the device cannot take is an input's error, and a device that failed twice ends the run.
+
+use super::cpu::Cpu;
+use super::{Backend, Item, Pace, Pending, Processed};
+use crate::error::{Class, Error, RejectKind, Result};
+use crate::program::Program;
+
+/// A device with the CPU behind it.
+pub struct Guarded {
+    device: Box<dyn Backend>,
+    cpu: Cpu,
+    forbidden: bool,
+}
+
+impl Guarded {
+    /// Guards `device`; with `forbidden` the CPU never takes its place.
+    pub fn new(device: Box<dyn Backend>, forbidden: bool) -> Self {
+        Guarded { device, cpu: Cpu::new(), forbidden }
+    }
+
+    fn settle(&self, program: &Program, item: &Item, result: Result<Processed>) -> Result<Processed> {
+        let result = match result {
+            Err(e) if e.class == Class::Unavailable => {
+                tracing::warn!("{}: {e}; trying once more", self.name());
+                self.device.run(program, &item.frame, &item.key)
+            }
+            other => other,
+        };
+        match result {
+            Err(e) if e.class == Class::Unavailable || e.reject == Some(RejectKind::DeviceUnsupported) => {
+                self.elsewhere(program, item, e)
+            }
+            other => other,
+        }
+    }
+
+    fn elsewhere(&self, program: &Program, item: &Item, why: Error) -> Result<Processed> {
+        if self.forbidden {
+            return Err(why.context(format!("{} cannot do it, and falling back is forbidden", self.name())));
+        }
+        let done = self.cpu.run(program, &item.frame, &item.key)?;
+        Ok(Processed { fallback: Some(why.message), ..done })
+    }
+}
+
+impl Backend for Guarded {
+    fn name(&self) -> &str {
+        self.device.name()
+    }
+
+    fn pace(&self) -> Pace {
+        self.device.pace()
+    }
+
+    fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {
+        let begun = self.device.submit(program, items.clone());
+        Box::new(move || {
+            let results = begun();
+            results.into_iter().zip(&items).map(|(result, item)| self.settle(program, item, result)).collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::frame::Frame;
+    use crate::program::{DrawKey, Settings};
+
+    /// A device that fails so many times, or cannot do anything.
+    struct Broken {
+        failures: AtomicU32,
+        calls: Arc<AtomicU32>,
+        error: Error,
+    }
+
+    impl Backend for Broken {
+        fn name(&self) -> &str {
+            "broken"
+        }
+        fn pace(&self) -> Pace {
+            Cpu::new().pace()
+        }
+        fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            let left = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+            if left.is_err() {
+                return Box::new(move || Cpu::new().submit(program, items)());
+            }
+            Box::new(move || items.iter().map(|_| Err(self.error.clone())).collect())
+        }
+    }
+
+    /// What one frame comes to, and how often the device was asked.
+    fn outcome(failures: u32, error: Error, forbidden: bool) -> (Result<Processed>, u32) {
+        let calls = Arc::new(AtomicU32::new(0));
+        let device = Broken { failures: failures.into(), calls: calls.clone(), error };
+        let guarded = Guarded::new(Box::new(device), forbidden);
+        let program = Program::compile(&[], Settings::default()).unwrap();
+        let item = Item { frame: Arc::new(Frame::rgb(1, 1, vec![1, 2, 3])), key: DrawKey::default() };
+        let result = guarded.submit(&program, vec![item])().pop().unwrap();
+        (result, calls.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn a_failure_is_tried_again_and_then_done_on_the_cpu() {
+        let lost = || Error::unavailable("lost");
+        let (result, calls) = outcome(1, lost(), true);
+        let done = result.unwrap();
+        assert_eq!((done.tensor.data, done.fallback, calls), (vec![1, 2, 3], None, 2), "the device did it after all");
+        let (result, calls) = outcome(2, lost(), false);
+        let done = result.unwrap();
+        assert_eq!((done.tensor.data, done.fallback.as_deref(), calls), (vec![1, 2, 3], Some("lost"), 2));
+        let (result, _) = outcome(2, lost(), true);
+        assert_eq!(result.unwrap_err().exit_code(), 69);
+    }
+
+    #[test]
+    fn what_a_device_cannot_do_is_not_tried_again() {
+        let cannot = || Error::input(RejectKind::DeviceUnsupported, "cannot");
+        let (result, calls) = outcome(9, cannot(), false);
+        assert_eq!((result.unwrap().fallback.as_deref(), calls), (Some("cannot"), 1));
+        assert_eq!(outcome(9, cannot(), true).0.unwrap_err().reject, Some(RejectKind::DeviceUnsupported));
+        let op = Error::input(RejectKind::Op, "too small");
+        assert_eq!(outcome(9, op, false).0.unwrap_err().reject, Some(RejectKind::Op), "the picture's own fault stays");
+    }
+}

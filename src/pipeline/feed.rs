@@ -1,0 +1,118 @@
+//! One thread of the compute stage: gathers frames into batches, keeps as many on their way as the backend likes.
+//!
+//! Invariants: results go on in the order in which frames came. A thread waits for frames only while it has no batch on
+//! its way, and asks for no credit: so neither it nor the budget can deadlock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::collect::Message;
+use super::compute::{self, Made};
+use super::decode::Work;
+use super::{Numbered, Shared, stopping};
+use crate::backend::{Backend, Item, Pending};
+
+/// A batch on its way.
+struct Begun<'a> {
+    works: Vec<Box<Work>>,
+    pending: Pending<'a>,
+}
+
+/// Takes frames until no more come, or the run stops.
+pub(super) fn feed(
+    shared: &Shared,
+    backend: &dyn Backend,
+    from: &Receiver<Box<Work>>,
+    to: &Sender<Numbered<Made>>,
+    errors: &Sender<Message>,
+) {
+    let ahead = backend.pace().ahead;
+    let mut begun = VecDeque::new();
+    loop {
+        let works = gather(shared, backend, from, begun.is_empty());
+        let idle = works.is_empty();
+        if !idle {
+            let items: Vec<Item> = works.iter().flat_map(|work| compute::items(shared.job, work)).collect();
+            begun.push_back(Begun { works, pending: backend.submit(&shared.job.program, items) });
+        }
+        if idle || begun.len() > ahead {
+            // Nothing came and nothing is on its way: nothing will come.
+            let Some(oldest) = begun.pop_front() else { return };
+            if !finish(shared, backend, oldest, to, errors) {
+                return;
+            }
+        }
+    }
+}
+
+/// The next batch: what is there already, after waiting for the first if told so.
+fn gather(shared: &Shared, backend: &dyn Backend, from: &Receiver<Box<Work>>, wait: bool) -> Vec<Box<Work>> {
+    let pace = backend.pace();
+    let next = |first: bool| match first && wait {
+        true => shared.compute.receive(from),
+        false => shared.compute.take(from),
+    };
+    let (mut works, mut items, mut bytes) = (Vec::new(), 0, 0);
+    while items < pace.items
+        && bytes < pace.bytes
+        && let Some(work) = next(works.is_empty())
+    {
+        items += work.frames.len() * shared.job.file.variants as usize;
+        bytes += work.frames.iter().map(|frame| frame.bytes() as u64).sum::<u64>();
+        works.push(work);
+    }
+    works
+}
+
+/// Waits for a batch and hands its results on; false when stopping.
+fn finish(
+    shared: &Shared,
+    backend: &dyn Backend,
+    batch: Begun,
+    to: &Sender<Numbered<Made>>,
+    errors: &Sender<Message>,
+) -> bool {
+    let mut works = batch.works.into_iter();
+    let mut results = (batch.pending)().into_iter();
+    works.all(|work| {
+        let noted = results.by_ref().inspect(|result| {
+            if let Ok(done) = result
+                && let Some(reason) = &done.fallback
+            {
+                shared.fallbacks.frame(&work.unit.uri, backend.name(), reason);
+            }
+        });
+        let made = compute::make(shared.job, &work, &shared.columns, noted);
+        hand_on(shared, work, made, to, errors)
+    })
+}
+
+fn hand_on(
+    shared: &Shared,
+    mut work: Box<Work>,
+    made: Vec<crate::error::Result<Made>>,
+    to: &Sender<Numbered<Made>>,
+    errors: &Sender<Message>,
+) -> bool {
+    let credit = Arc::new(std::mem::take(&mut work.credit));
+    let (key, attempt, first) = (work.key, work.attempt, work.seq * made.len() as u64);
+    // The decoder may have its picture back; the credit stays until the samples are on their way.
+    drop(work);
+    made.into_iter().zip(first..).all(|(result, seq)| {
+        if stopping(shared) {
+            return false;
+        }
+        match result {
+            Ok(item) => {
+                let item = Numbered { key, attempt, seq, item, credit: credit.clone() };
+                shared.compute.send(to, item).is_ok()
+            }
+            Err(error) => {
+                let sample = Box::new(Err(error));
+                shared.compute.send(errors, Message::Sample { key, attempt, seq, sample }).is_ok()
+            }
+        }
+    })
+}

@@ -1,0 +1,489 @@
+//! What a device does with a batch of pictures: the steps of each as a few passes, in parameter blocks, with all tables.
+//!
+//! A pass makes each pixel from the frame or from what the pass before left, weighed along one axis at most. What comes
+//! before the first weighing is applied as the pass reads, what comes behind a weighing as it writes: the common list
+//! (convert, resize, crop, flip, colour, normalise, cast, layout) is two passes, and full-size RGB is never written. The
+//! mean of a picture takes one more, which computes the pixels, adds them up and leaves them to be computed again.
+//!
+//! Levels are dispatches. They are counted from the end, so that the last level finishes all pictures, however many
+//! passes each has. Between levels pixels lie in scratch memory, one word each, red in the lowest byte.
+
+pub mod chain;
+pub mod source;
+pub mod tables;
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::frame::{Frame, PixelFormat};
+use crate::program::affine::Position;
+use crate::program::lut::Cube;
+use crate::program::params::{
+    AFFINE, Action, BLEND_MEAN, BLUR_HORIZONTAL, BLUR_VERTICAL, COPY, HORIZONTAL, NONE, PLANES_HORIZONTAL,
+    PLANES_VERTICAL, Pass, Source, Taps, VERTICAL, word,
+};
+use crate::program::resample::{Cache, Filter, Span};
+use crate::program::tones::Tones;
+use crate::program::window::Window;
+use crate::program::yuv;
+use crate::program::{Base, Program, Quality, Step, Steps};
+use crate::tensor::{Dtype, Layout, Tensor};
+use source::Upload;
+use tables::Tables;
+
+/// Pixels of a row that are finished together: their bytes fill whole words in every element type.
+const GROUP: usize = 4;
+
+/// A batch of pictures as plain data.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    program: &'a Program,
+    weights: &'a Cache,
+    tones: &'a Tones,
+    frames: Vec<Arc<Frame>>,
+    /// The frame of each source and whether its planes are resized first.
+    read: Vec<(usize, bool)>,
+    pictures: Vec<Vec<Pass>>,
+    elements: u32,
+    /// Frames as kernels read them.
+    pub sources: Vec<Source>,
+    /// Steps that need no neighbours.
+    pub actions: Vec<Action>,
+    /// Look-up tables.
+    pub tables: Tables,
+    /// Planes to be copied.
+    pub uploads: Vec<Upload>,
+    /// Bytes of all planes.
+    pub pixels: usize,
+    /// Words between levels.
+    pub scratch: usize,
+    /// Words of sums.
+    pub sums: usize,
+    /// Words of all tensors.
+    pub out: usize,
+    /// Where each picture's tensor lies.
+    pub tensors: Vec<Placed>,
+}
+
+impl<'a> Batch<'a> {
+    /// An empty batch.
+    pub fn new(program: &'a Program, weights: &'a Cache, tones: &'a Tones) -> Batch<'a> {
+        let mut tables = Tables::default();
+        let elements = tables.elements(&program.out);
+        Batch {
+            program,
+            weights,
+            tones,
+            frames: Vec::new(),
+            read: Vec::new(),
+            pictures: Vec::new(),
+            elements,
+            sources: Vec::new(),
+            actions: Vec::new(),
+            tables,
+            uploads: Vec::new(),
+            pixels: 0,
+            scratch: 0,
+            sums: 0,
+            out: 0,
+            tensors: Vec::new(),
+        }
+    }
+
+    /// Appends a picture: `steps` are its Program's. A frame that is given again is uploaded once.
+    ///
+    /// Errors: `device_unsupported` for what devices do not take, corrupt for planes that are too small, the picture's own
+    /// where it cannot be tone-mapped. No picture is appended then.
+    pub fn push(&mut self, frame: &Arc<Frame>, steps: &Steps) -> Result<()> {
+        let tone = self.program.tonemap.map_or(Ok(None), |tonemap| self.tones.get(tonemap, &frame.color))?;
+        // What is mapped is mapped at full size.
+        let fast = tone.is_none() && self.fast(frame, steps);
+        let source = self.source(frame, fast, tone)?;
+        let wanted = self.wanted(steps);
+        let count = steps.steps.len();
+        let weighed: Vec<usize> = (0..count).filter(|i| is_weighed(&steps.steps[*i].0)).collect();
+        let read = self.chain(steps, 0, weighed.first().copied().unwrap_or(count))?;
+        // Reads the frame through the first chain: the whole of a list that weighs nothing.
+        let mut plain = Pass { source, read_first: read.first, read_end: read.end, ..pass(COPY) };
+        cover(&mut plain, wanted[count]);
+        let mut passes = read.sums(&plain, steps, |sum, end| sum.read_end = end);
+        for (n, at) in weighed.iter().enumerate() {
+            let mut made = match &steps.steps[*at].0 {
+                Step::Resize { .. } if fast && *at == 0 => self.planes(frame, source, steps, wanted[1]),
+                Step::Blur { x, y } => self.blur(x, y, steps.size_before(*at), wanted[*at], wanted[at + 1]),
+                Step::Affine { columns, rows, fill } => self.affine(columns, rows, *fill, steps.size_before(*at)),
+                _ => self.resize(steps, *at, &wanted),
+            };
+            let next = weighed.get(n + 1).copied().unwrap_or(count);
+            let write = self.chain(steps, at + 1, next)?;
+            if n == 0 {
+                made[0] = Pass { source, read_first: read.first, read_end: read.end, ..made[0] };
+            }
+            let mut last = made.remove(made.len() - 1);
+            (last.write_first, last.write_end) = (write.first, write.end);
+            cover(&mut last, wanted[next]);
+            passes.extend(made);
+            passes.extend(write.sums(&last, steps, |sum, end| sum.write_end = end));
+            passes.push(last);
+        }
+        if weighed.is_empty() {
+            passes.push(plain);
+        }
+        self.link(&mut passes);
+        self.finish(&mut passes, steps.size());
+        self.pictures.push(passes);
+        Ok(())
+    }
+
+    /// Whether the planes are resized first ([`Quality::Fast`]).
+    fn fast(&self, frame: &Frame, steps: &Steps) -> bool {
+        self.program.settings.quality == Quality::Fast
+            && matches!(frame.format, PixelFormat::Yuv { depth: 8, .. })
+            && matches!(steps.steps.first(), Some((Step::Resize { vertical_first: false, .. }, _)))
+    }
+
+    fn source(&mut self, frame: &Arc<Frame>, fast: bool, tone: Option<Arc<Cube>>) -> Result<u32> {
+        let same = |(number, own): &(usize, bool)| *own == fast && Arc::ptr_eq(&self.frames[*number], frame);
+        if let Some(at) = self.read.iter().position(same) {
+            return Ok(word(at));
+        }
+        let number = self.frames.len();
+        let how = source::How { chroma: self.program.settings.chroma, fast, tone };
+        let (source, uploads) = source::source(frame, number, how, &mut self.tables, &mut self.pixels)?;
+        self.frames.push(frame.clone());
+        self.read.push((number, fast));
+        self.sources.push(source);
+        self.uploads.extend(uploads);
+        Ok(word(self.sources.len() - 1))
+    }
+
+    /// The part of the picture after each number of steps that what follows needs.
+    fn wanted(&self, steps: &Steps) -> Vec<Window> {
+        let mut wanted = vec![Window::whole(steps.size())];
+        for (i, (step, size)) in steps.steps.iter().enumerate().rev() {
+            let (behind, before) = (wanted[wanted.len() - 1], steps.size_before(i));
+            wanted.push(match step {
+                Step::Resize { filter, .. } => {
+                    let along = |from: u32, to: u32, first: usize, count: usize| {
+                        if from == to {
+                            return (first, count);
+                        }
+                        let span = Span::whole(from as usize, to as usize);
+                        let range = self.weights.get(span, *filter, first, count).reads.clone();
+                        (range.start, range.len())
+                    };
+                    let (x, w) = along(before.0, size.0, behind.x, behind.w);
+                    let (y, h) = along(before.1, size.1, behind.y, behind.h);
+                    Window { x, y, w, h }
+                }
+                Step::Blur { x, y } => behind.grown((x.len() / 2, y.len() / 2), (before.0 as usize, before.1 as usize)),
+                Step::Affine { .. } => Window::whole(before),
+                step => chain::reads(step, behind, before, *size),
+            });
+        }
+        wanted.reverse();
+        wanted
+    }
+
+    /// Steps `from..to`, none of which needs neighbours, as a range of actions.
+    fn chain(&mut self, steps: &Steps, from: usize, to: usize) -> Result<Chain> {
+        let begun = self.actions.len();
+        let mut means = Vec::new();
+        for i in from..to {
+            let (step, size) = (&steps.steps[i].0, steps.size_before(i));
+            chain::push(&mut self.actions, begun, step, size, &mut self.tables, &mut self.sums)?;
+            let last = self.actions.len() - 1;
+            if self.actions[last].kind == BLEND_MEAN && matches!(step, Step::Blend { base: Base::Mean, .. }) {
+                means.push((i, word(last), self.actions[last].table));
+            }
+        }
+        Ok(Chain { first: word(begun), end: word(self.actions.len()), means })
+    }
+
+    fn taps(&mut self, span: Span, filter: Filter, first: usize, count: usize) -> Taps {
+        self.tables.taps(&self.weights.get(span, filter, first, count), first)
+    }
+
+    /// The passes of the resize that is step `at`; an axis whose size stays has none.
+    fn resize(&mut self, steps: &Steps, at: usize, wanted: &[Window]) -> Vec<Pass> {
+        let (Step::Resize { filter, vertical_first }, (w, h)) = steps.steps[at] else { return Vec::new() };
+        let ((from_w, from_h), before, behind) = (steps.size_before(at), wanted[at], wanted[at + 1]);
+        let mut passes = Vec::new();
+        if from_w != w {
+            let taps = self.taps(Span::whole(from_w as usize, w as usize), filter, behind.x, behind.w);
+            passes.push(Pass { taps, ..pass(HORIZONTAL) });
+        }
+        if from_h != h {
+            let taps = self.taps(Span::whole(from_h as usize, h as usize), filter, behind.y, behind.h);
+            passes.push(Pass { taps, ..pass(VERTICAL) });
+        }
+        let mut between = Window { x: behind.x, w: behind.w, y: before.y, h: before.h };
+        if vertical_first {
+            passes.reverse();
+            between = Window { x: before.x, w: before.w, y: behind.y, h: behind.h };
+        }
+        cover(&mut passes[0], between);
+        passes
+    }
+
+    /// The passes that resize each plane of a frame and convert at the small size, of which `wanted` is needed.
+    fn planes(&mut self, frame: &Frame, source: u32, steps: &Steps, wanted: Window) -> Vec<Pass> {
+        let (Step::Resize { filter, .. }, (w, h)) = steps.steps[0] else { return Vec::new() };
+        let mut across = Pass { source, ..pass(PLANES_HORIZONTAL) };
+        let mut down = Pass { source, ..pass(PLANES_VERTICAL) };
+        let mut rows = 0;
+        let spans = yuv::plane_spans(frame, (w as usize, h as usize));
+        for (i, (x, y)) in spans.into_iter().enumerate() {
+            // A side that stays is weighed with ones, so that luma and chroma take the same way.
+            let kept = |span: Span| if span == Span::whole(span.out, span.out) { Filter::Nearest } else { filter };
+            let range = self.weights.get(y, kept(y), wanted.y, wanted.h).reads.clone();
+            let row = range.start as i32;
+            let own = |taps: Taps| Taps { row, ..taps };
+            let (x, y) = (self.taps(x, kept(x), wanted.x, wanted.w), self.taps(y, kept(y), wanted.y, wanted.h));
+            rows = rows.max(range.len());
+            if i == 0 {
+                (across.taps, down.taps) = (own(x), own(y));
+            } else {
+                (across.chroma, down.chroma) = (own(x), own(y));
+            }
+        }
+        cover(&mut across, Window { y: 0, h: rows, ..wanted });
+        vec![across, down]
+    }
+
+    /// The passes of a blur of a picture of this size, of which `before` is read and `behind` needed.
+    fn blur(&mut self, x: &[i32], y: &[i32], size: (u32, u32), before: Window, behind: Window) -> Vec<Pass> {
+        let sides = |pass: Pass| Pass { side_x: size.0 as i32, side_y: size.1 as i32, ..pass };
+        let mut across = sides(Pass { taps: self.tables.kernel(x), ..pass(BLUR_HORIZONTAL) });
+        let down = sides(Pass { taps: self.tables.kernel(y), ..pass(BLUR_VERTICAL) });
+        cover(&mut across, Window { x: behind.x, w: behind.w, ..before });
+        vec![across, down]
+    }
+
+    /// The pass of an affine map of a picture of this size.
+    fn affine(&mut self, columns: &[Position], rows: &[Position], fill: [u8; 3], size: (u32, u32)) -> Vec<Pass> {
+        let (taps, chroma) = (self.tables.positions(columns), self.tables.positions(rows));
+        let (side_x, side_y, fill) = (size.0 as i32, size.1 as i32, chain::packed(fill));
+        vec![Pass { taps, chroma, side_x, side_y, fill, ..pass(AFFINE) }]
+    }
+
+    /// Gives the passes of one picture their places in scratch memory: each reads what the one before it wrote. Two
+    /// places take turns, so that none writes what it reads.
+    fn link(&mut self, passes: &mut [Pass]) {
+        let between = passes.len() - 1;
+        let leaves = |pass: &Pass| pass.sum == NONE;
+        let size = |pass: &Pass| pass.to_row as usize * pass.height as usize;
+        let largest = passes[..between].iter().filter(|p| leaves(p)).map(size).max().unwrap_or(0);
+        let mut left: Option<Pass> = None;
+        let mut turns = 0;
+        for (i, pass) in passes.iter_mut().enumerate() {
+            if let Some(left) = left {
+                (pass.input, pass.input_row, pass.input_x, pass.input_y) = (left.to, left.to_row, left.x, left.y);
+            }
+            if i < between && leaves(pass) {
+                pass.to = word(self.scratch + turns % 2 * largest);
+                turns += 1;
+                left = Some(*pass);
+            }
+        }
+        self.scratch += turns.min(2) * largest;
+    }
+
+    /// Lets the last pass of a picture write its tensor.
+    fn finish(&mut self, passes: &mut [Pass], (width, height): (u32, u32)) {
+        let Some(last) = passes.last_mut() else { return };
+        let (dtype, layout) = self.program.output();
+        let pixels = (width as usize).next_multiple_of(GROUP);
+        let (row, plane) = match layout {
+            Layout::Hwc => (pixels * 3 * dtype.size() / 4, 0),
+            Layout::Chw => (pixels * dtype.size() / 4, pixels * dtype.size() / 4 * height as usize),
+        };
+        (last.to, last.to_row, last.to_plane) = (word(self.out), word(row), word(plane));
+        last.element = dtype.size() as u32;
+        last.planar = u32::from(layout == Layout::Chw);
+        last.table = self.elements;
+        self.tensors.push(Placed { at: 4 * self.out, row: 4 * row, width, height, dtype, layout });
+        self.out += row * height as usize * if plane > 0 { 3 } else { 1 };
+    }
+
+    /// The frame that an [`Upload`] is of.
+    pub fn frame(&self, upload: &Upload) -> &Frame {
+        &self.frames[upload.frame]
+    }
+
+    /// The passes of all pictures, level by level, by what their dispatch does.
+    pub fn dispatches(&self) -> Vec<(Entry, Vec<Pass>)> {
+        let most = self.pictures.iter().map(Vec::len).max().unwrap_or(0);
+        let mut dispatches = Vec::new();
+        for left in (1..=most).rev() {
+            let of = |passes: &Vec<Pass>| passes.len().checked_sub(left).map(|i| passes[i]);
+            let level: Vec<Pass> = self.pictures.iter().filter_map(of).collect();
+            let (leave, total): (Vec<Pass>, Vec<Pass>) = level.into_iter().partition(|pass| pass.sum == NONE);
+            let entry = if left == 1 { Entry::Finish } else { Entry::Leave };
+            dispatches.extend([(entry, leave), (Entry::Total, total)].into_iter().filter(|(_, p)| !p.is_empty()));
+        }
+        dispatches
+    }
+}
+
+/// What a dispatch does with the pixels of its passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Leaves them for the passes that follow.
+    Leave,
+    /// Adds up their luma.
+    Total,
+    /// Writes tensors.
+    Finish,
+}
+
+/// A range of actions; the means that it takes: the step, its action and its sum.
+struct Chain {
+    first: u32,
+    end: u32,
+    means: Vec<(usize, u32, u32)>,
+}
+
+impl Chain {
+    /// The passes that add up what the means are of: `pass`, with the chain ended before each.
+    fn sums(&self, pass: &Pass, steps: &Steps, end: impl Fn(&mut Pass, u32)) -> Vec<Pass> {
+        let one = |(step, action, sum): &(usize, u32, u32)| {
+            let mut own = Pass { sum: *sum, ..*pass };
+            end(&mut own, *action);
+            cover(&mut own, Window::whole(steps.size_before(*step)));
+            own
+        };
+        self.means.iter().map(one).collect()
+    }
+}
+
+fn is_weighed(step: &Step) -> bool {
+    matches!(step, Step::Resize { .. } | Step::Blur { .. } | Step::Affine { .. })
+}
+
+/// A pass that reads what the one before it left.
+fn pass(kind: u32) -> Pass {
+    Pass { kind, source: NONE, sum: NONE, ..Pass::default() }
+}
+
+/// The part of its picture that a pass makes.
+fn cover(pass: &mut Pass, window: Window) {
+    (pass.x, pass.y) = (window.x as i32, window.y as i32);
+    let words = if pass.kind == BLUR_HORIZONTAL { 2 } else { 1 };
+    (pass.width, pass.height, pass.to_row) = (word(window.w), word(window.h), word(words * window.w));
+}
+
+/// Where a tensor lies among the bytes that the last level writes; its rows are padded to whole groups of pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    at: usize,
+    row: usize,
+    width: u32,
+    height: u32,
+    dtype: Dtype,
+    layout: Layout,
+}
+
+impl Placed {
+    /// The tensor among `bytes` that the last level wrote.
+    pub fn tensor(&self, bytes: &[u8]) -> Tensor {
+        let Placed { at, row: padded, width, height, dtype, layout } = *self;
+        let (w, h) = (width as usize, height as usize);
+        let (row, rows) = match layout {
+            Layout::Hwc => (w * 3 * dtype.size(), h),
+            Layout::Chw => (w * dtype.size(), 3 * h),
+        };
+        let mut data = Vec::with_capacity(row * rows);
+        if row == padded {
+            data.extend_from_slice(&bytes[at..][..row * rows]);
+        } else {
+            bytes[at..].chunks_exact(padded).take(rows).for_each(|padded| data.extend_from_slice(&padded[..row]));
+        }
+        Tensor { width, height, dtype, layout, data }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::color::Color;
+    use crate::frame::Plane;
+    use crate::op::Op;
+    use crate::program::params::MOVE;
+    use crate::program::{DrawKey, Settings};
+
+    fn nv(width: u32, height: u32) -> Arc<Frame> {
+        let (w, h) = (width as usize, height as usize);
+        let plane = |w: usize, h: usize| Plane { data: vec![0; w * h].into(), stride: w };
+        let chroma = || plane(w.div_ceil(2), h.div_ceil(2));
+        Arc::new(Frame {
+            width,
+            height,
+            format: PixelFormat::Yuv { depth: 8, sub_w: 1, sub_h: 1 },
+            planes: vec![plane(w, h), chroma(), chroma()],
+            color: Color::srgb(),
+            ..Frame::rgb(1, 1, vec![0; 3])
+        })
+    }
+
+    fn program(ops: &[&str]) -> Program {
+        let ops: Vec<Op> = ops.iter().map(|op| Op::parse(op).unwrap()).collect();
+        Program::compile(&ops, Settings::default()).unwrap()
+    }
+
+    /// The passes of one picture, level by level, and the words between them.
+    fn passes(ops: &[&str], (w, h): (u32, u32)) -> (Vec<Pass>, usize, Vec<Action>) {
+        let (program, weights, tones, frame) = (program(ops), Cache::default(), Tones::default(), nv(w, h));
+        let mut batch = Batch::new(&program, &weights, &tones);
+        let steps = program.resolve((w, h), frame.orientation, (1, 1), &DrawKey::default()).unwrap();
+        batch.push(&frame, &steps).unwrap();
+        let passes = batch.dispatches().into_iter().flat_map(|(_, passes)| passes).collect();
+        (passes, batch.scratch, batch.actions)
+    }
+
+    #[test]
+    fn the_common_list_is_two_passes_and_leaves_little_between() {
+        let common = ["resize:short=256", "center_crop:w=224,h=224", "flip:h", "grayscale", "normalize:imagenet"];
+        let (passes, scratch, actions) = passes(&common, (1920, 1080));
+        assert_eq!([passes[0].kind, passes[1].kind], [HORIZONTAL, VERTICAL]);
+        assert_eq!(passes.len(), 2);
+        assert_eq!((passes[1].width, passes[1].height), (224, 224));
+        // The rows that the crop's 224 rows need of 1080, and no column that is cropped away.
+        assert_eq!(scratch, 224 * passes[0].height as usize);
+        assert!((940..960).contains(&passes[0].height), "{}", passes[0].height);
+        // Crop and flip are one move.
+        assert_eq!(actions.iter().map(|a| a.kind).collect::<Vec<_>>(), [MOVE, crate::program::params::GRAYSCALE]);
+    }
+
+    #[test]
+    fn a_mean_is_one_pass_more() {
+        let ops = ["resize:w=20,h=20", "crop:x=0,y=0,w=10,h=10", "color_jitter:contrast=0.5", "crop:x=0,y=0,w=5,h=5"];
+        let (passes, scratch, _) = passes(&ops, (40, 40));
+        let told: Vec<_> = passes.iter().map(|p| (p.kind, p.width, p.sum != NONE)).collect();
+        assert_eq!(told, [(HORIZONTAL, 10, false), (VERTICAL, 10, true), (VERTICAL, 5, false)]);
+        // Both read what the first left, and the sum leaves nothing.
+        assert_eq!((passes[1].input, passes[2].input), (passes[0].to, passes[0].to));
+        assert_eq!(scratch, 10 * passes[0].height as usize);
+    }
+
+    #[test]
+    fn the_axis_that_shrinks_more_comes_first() {
+        let (passes, ..) = passes(&["resize:w=60,h=10"], (64, 200));
+        assert_eq!([passes[0].kind, passes[1].kind], [VERTICAL, HORIZONTAL]);
+        let (passes, ..) = self::passes(&["resize:w=64,h=10"], (64, 200));
+        assert_eq!(passes.iter().map(|p| p.kind).collect::<Vec<_>>(), [VERTICAL], "a side that stays has no pass");
+    }
+
+    #[test]
+    fn levels_are_counted_from_the_end() {
+        let (program, weights, tones) = (program(&["resize:w=20,h=20"]), Cache::default(), Tones::default());
+        let mut batch = Batch::new(&program, &weights, &tones);
+        for size in [(20, 20), (40, 40), (20, 30)] {
+            let steps = program.resolve(size, Default::default(), (1, 1), &DrawKey::default()).unwrap();
+            batch.push(&nv(size.0, size.1), &steps).unwrap();
+        }
+        let kinds = |(entry, passes): (Entry, Vec<Pass>)| (entry, passes.iter().map(|p| p.kind).collect::<Vec<_>>());
+        let kinds: Vec<_> = batch.dispatches().into_iter().map(kinds).collect();
+        assert_eq!(kinds, [(Entry::Leave, vec![HORIZONTAL]), (Entry::Finish, vec![COPY, VERTICAL, VERTICAL])]);
+    }
+}
