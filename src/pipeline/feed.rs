@@ -16,7 +16,7 @@ use crate::backend::{Backend, Item, Pending};
 
 /// A batch on its way.
 struct Begun<'a> {
-    works: Vec<Box<Work>>,
+    works: Vec<Work>,
     pending: Pending<'a>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn feed(
 }
 
 /// The next batch: what is there already, after waiting for the first if told so.
-fn gather(shared: &Shared, backend: &dyn Backend, from: &Receiver<Box<Work>>, wait: bool) -> Vec<Box<Work>> {
+fn gather(shared: &Shared, backend: &dyn Backend, from: &Receiver<Box<Work>>, wait: bool) -> Vec<Work> {
     let pace = backend.pace();
     let next = |first: bool| match first && wait {
         true => shared.compute.receive(from),
@@ -61,7 +61,7 @@ fn gather(shared: &Shared, backend: &dyn Backend, from: &Receiver<Box<Work>>, wa
     {
         items += work.frames.len() * shared.job.file.variants as usize;
         bytes += work.frames.iter().map(|frame| frame.bytes() as u64).sum::<u64>();
-        works.push(work);
+        works.push(*work);
     }
     works
 }
@@ -91,7 +91,7 @@ fn finish(
 
 fn hand_on(
     shared: &Shared,
-    mut work: Box<Work>,
+    mut work: Work,
     made: Vec<crate::error::Result<Made>>,
     to: &Sender<Numbered<Made>>,
     errors: &Sender<Message>,
