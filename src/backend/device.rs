@@ -105,6 +105,10 @@ pub fn bare(device: Device, memory: u64) -> Result<Option<Box<dyn Backend>>> {
 /// The best GPU, which must pass its self-test.
 #[cfg(feature = "wgpu")]
 fn best(memory: u64) -> Result<Option<Box<dyn Backend>>> {
+    // Looking for adapters loads every driver, software ones too: tens of MB where there is nothing to find.
+    if !super::wgpu::adapter::may_have_gpu() {
+        return Ok(None);
+    }
     let Ok(adapter) = super::wgpu::adapter::choose(None, false) else { return Ok(None) };
     let backend = super::wgpu::Wgpu::open(adapter, memory)?;
     let faults = selftest::run(&backend).faults;

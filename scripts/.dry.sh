@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Installs what is missing, then runs every check and test. --full runs the counts that take long.
+# Outside media are found through FRAMEMILL_TEST_MEDIA; without it their tests skip and say so.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh
+export PATH="$HOME/.cargo/bin:$PATH"
+if [ "${1:-}" = --full ]; then export FRAMEMILL_TEST_FULL=1; fi
+if [ -z "${FRAMEMILL_TEST_MEDIA:-}" ]; then
+  echo "test: FRAMEMILL_TEST_MEDIA is not set: tests on outside media will skip"
+fi
+# The outside references (Pillow, readers of the formats) live in an environment of their own.
+python=target/python
+if [ ! -x "$python/bin/python" ]; then
+  echo "test: creating $python with the reference libraries"
+  python3 -m venv "$python"
+fi
+"$python/bin/pip" install -q --disable-pip-version-check 'pillow>=13,<14' numpy pyarrow webdataset duckdb \
+  safetensors datasets
+export FRAMEMILL_PYTHON="$PWD/$python/bin/python"
+cargo fmt --all -- --check
+cargo clippy -q --all-targets -- -D warnings
+RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps
+cargo test --no-fail-fast -- --nocapture
