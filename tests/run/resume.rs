@@ -55,12 +55,17 @@ fn killed_runs_end_as_undisturbed_ones() {
     let expected = tree(&whole);
     assert!(expected.len() > 60, "{} files", expected.len());
     let (mut random, mut hit, mut resumed) = (Random(1), 0, 0);
-    for round in 0..if full() { 100 } else { 6 } {
+    let rounds = if full() { 100 } else { 6 };
+    for round in 0..4 * rounds {
+        // How many hit depends on how busy the machine was when the length was taken.
+        if round >= rounds && hit > 3 && resumed > 1 {
+            break;
+        }
         let out = dir.path().join(format!("{round}"));
         let args = arguments(&inputs, out.to_str().unwrap());
         for _ in 0..3 {
             let mut child = start(&args);
-            std::thread::sleep(Duration::from_millis(random.below(length)));
+            std::thread::sleep(Duration::from_millis(random.below(length / 2)));
             let engine = children(child.id());
             match (random.below(4), engine.first()) {
                 (0, Some(engine)) => signal(*engine, "KILL"),
