@@ -87,7 +87,7 @@ impl Coefficients {
             }
             // G = Y + Cg, B = Y - Cg - Co, R = Y - Cg + Co with chroma from -0.5 to 0.5.
             (Matrix::Ycgco, None) => [[y, -c, c], [y, c, 0.0], [y, -c, -c]],
-            // Chroma planes hold colours here, never a difference; see `Coefficients::plain`.
+            // Chroma planes hold colours here, never a difference.
             (_, None) => [[y, 0.0, 0.0]; 3],
         };
         // Chroma's scale is smaller by that of its weights.
