@@ -3,5 +3,7 @@
 
 #[cfg(feature = "ffmpeg")]
 pub mod av;
+#[cfg(feature = "cuda")]
+pub mod cu;
 #[cfg(feature = "heif")]
 pub mod heif;

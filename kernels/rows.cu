@@ -1,0 +1,275 @@
+// Resizing along rows, fast: what src/backend/cpu/resize.rs calls the horizontal pass, of a frame. Each pixel is converted
+// once, into shared memory, where bytes lie by plane and row; then four neighbouring bytes at a time are weighed.
+//
+// A weight of 22 bits is the sum of three signed digits of 8 bits, each times its power of 256, and so is a sum of weighed
+// bytes: three dot products of bytes, exact. The tables hold the digits in groups of four that begin on multiples of four.
+//
+// Phases between barriers are functions of their own, so that a loop can run them without a GPU.
+
+// Four bytes times four signed bytes, added to `sum`.
+FN i32 dot4(u32 bytes, u32 digits, i32 sum) {
+#ifdef FRAMEMILL_HOST
+    for (u32 i = 0; i < 4; i++) {
+        sum += (i32)(bytes >> 8 * i & 0xff) * (signed char)(digits >> 8 * i & 0xff);
+    }
+    return sum;
+#else
+    i32 out;
+    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(out) : "r"(bytes), "r"(digits), "r"(sum));
+    return out;
+#endif
+}
+
+// Sums over the three digits of each weight.
+struct Digits {
+    i32 low, middle, high;
+};
+
+FN void weigh4(Digits &sum, u32 bytes, u32 low, u32 middle, u32 high) {
+    sum.low = dot4(bytes, low, sum.low);
+    sum.middle = dot4(bytes, middle, sum.middle);
+    sum.high = dot4(bytes, high, sum.high);
+}
+
+// The whole sum fits; parts of it alone may not.
+FN i32 joined(Digits sum) {
+    u32 whole = (u32)HALF + (u32)sum.low + ((u32)sum.middle << 8) + ((u32)sum.high << 16);
+    return clamp((i32)whole >> PRECISION, 0, 255);
+}
+
+// Where the digits of a position's weights lie: group `g` has its three at `at`, `at + count`, `at + 2 * count`, the next
+// group `3 * count` further on.
+struct Groups {
+    u32 first, at;
+};
+
+FN Groups groups(const Work &w, const Taps &taps, i32 position) {
+    u32 i = (u32)(position - taps.first);
+    return {w.tables[taps.table + 2 * i] >> 2, taps.digits + i};
+}
+
+// How a strip of rows lies in shared memory, in words: planes of four pixels a word, then rows of chroma samples, both
+// components in one word.
+struct Strip {
+    u32 first;
+    u32 words;
+    u32 pitch;
+    i32 chroma_first;
+    u32 chroma_words;
+    bool plain;
+};
+
+FN Strip strip(const Work &w, const Pass &p) {
+    Strip s;
+    Reach first = reach(w, p.taps, p.x), last = reach(w, p.taps, p.x + (i32)p.width - 1);
+    s.first = (u32)first.start >> 2;
+    s.words = ((u32)(last.start + last.count + 3) >> 2) - s.first;
+    // Groups of the last positions may reach beyond, with weights of zero.
+    s.pitch = s.words + p.taps.groups;
+    const Source &f = w.sources[p.source];
+    s.plain = f.kind == YCC && f.mask == 0xff && f.tone == NONE && p.read_first == p.read_end;
+    s.chroma_first = tap(f.x, (i32)(4 * s.first)).a & ~3;
+    s.chroma_words = s.plain ? ((u32)(tap(f.x, (i32)(4 * (s.first + s.words)) - 1).b - s.chroma_first) >> 2) + 1 : 0;
+    return s;
+}
+
+FN u32 byte_of(u32 word, u32 i) {
+    return word >> 8 * i & 0xff;
+}
+
+// The word of a plane at byte `x`, a multiple of four.
+FN u32 word_at(const Work &w, const Source &s, u32 component, i32 x, i32 y) {
+    return *(const u32 *)(w.pixels + s.offset[component] + (u32)y * s.stride[component] + (u32)x);
+}
+
+// Chroma samples between two rows of them, once for all pixels that need them.
+template <u32 ROWS> FN void rows_chroma(const Work &w, u32 *shared) {
+    const Pass &p = w.passes[blockIdx.z];
+    Strip s = strip(w, p);
+    if (!s.plain) {
+        return;
+    }
+    const Source &f = w.sources[p.source];
+    for (u32 r = 0; r < ROWS; r++) {
+        u32 row = blockIdx.x * ROWS + r;
+        if (row >= p.height) {
+            return;
+        }
+        Tap y = tap(f.y, p.y + (i32)row);
+        u32 rest = (1u << f.y.bits) - (u32)y.weight, weight = (u32)y.weight;
+        u32 *to = shared + 3 * ROWS * s.pitch + r * 4 * s.chroma_words;
+        for (u32 i = threadIdx.x; i < s.chroma_words; i += blockDim.x) {
+            i32 x = s.chroma_first + (i32)(4 * i);
+            u32 cb_a = word_at(w, f, 1, x, y.a), cb_b = word_at(w, f, 1, x, y.b);
+            u32 cr_a = word_at(w, f, 2, x, y.a), cr_b = word_at(w, f, 2, x, y.b);
+            for (u32 k = 0; k < 4; k++) {
+                u32 a = byte_of(cb_a, k) | byte_of(cr_a, k) << 16, b = byte_of(cb_b, k) | byte_of(cr_b, k) << 16;
+                to[4 * i + k] = a * rest + b * weight;
+            }
+        }
+    }
+}
+
+// One channel of four pixels, each held in 0..255.
+FN u32 packed4(i32 a, i32 b, i32 c, i32 d) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 720
+    u32 high, out;
+    asm("cvt.pack.sat.u8.s32.b32 %0, %1, %2, 0;" : "=r"(high) : "r"(d), "r"(c));
+    asm("cvt.pack.sat.u8.s32.b32 %0, %1, %2, %3;" : "=r"(out) : "r"(b), "r"(a), "r"(high));
+    return out;
+#else
+    return (u32)clamp(a, 0, 255) | (u32)clamp(b, 0, 255) << 8 | (u32)clamp(c, 0, 255) << 16 | (u32)clamp(d, 0, 255) << 24;
+#endif
+}
+
+// A channel before it is held in its range.
+FN i32 channel_sum(const Source &s, u32 c, i32 luma, i32 cb, i32 cr) {
+    u32 sum = (u32)s.constant[c] + (u32)(s.matrix[3 * c] * luma) + (u32)(s.matrix[3 * c + 1] * cb)
+        + (u32)(s.matrix[3 * c + 2] * cr);
+    return (i32)sum >> s.shift;
+}
+
+// Pixels as bytes of three planes.
+template <u32 ROWS> FN void rows_convert(const Work &w, u32 *shared) {
+    const Pass &p = w.passes[blockIdx.z];
+    Strip s = strip(w, p);
+    const Source f = w.sources[p.source];
+    Reach end = reach(w, p.taps, p.x + (i32)p.width - 1);
+    i32 whole = 1 << f.x.bits, last = end.start + end.count - 1;
+    for (u32 r = 0; r < ROWS; r++) {
+        u32 row = blockIdx.x * ROWS + r;
+        if (row >= p.height) {
+            return;
+        }
+        i32 y = p.y + (i32)row;
+        const u32 *chroma_row = shared + 3 * ROWS * s.pitch + r * 4 * s.chroma_words;
+        for (u32 i = threadIdx.x; i < s.words; i += blockDim.x) {
+            i32 x = (i32)(4 * (s.first + i));
+            i32 v[3][4];
+            if (s.plain) {
+                u32 luma4 = word_at(w, f, 0, x, y);
+#pragma unroll
+                for (i32 k = 0; k < 4; k++) {
+                    Tap t = tap(f.x, x + k);
+                    u32 both = chroma_row[t.a - s.chroma_first] * (u32)(whole - t.weight)
+                        + chroma_row[t.b - s.chroma_first] * (u32)t.weight;
+                    i32 luma = (i32)byte_of(luma4, (u32)k), cb = (i32)(both & 0xffff), cr = (i32)(both >> 16);
+#pragma unroll
+                    for (u32 c = 0; c < 3; c++) {
+                        v[c][k] = channel_sum(f, c, luma, cb, cr);
+                    }
+                }
+            } else {
+#pragma unroll 1
+                for (i32 k = 0; k < 4; k++) {
+                    Rgb one = input_pixel(w, p, {x + k < last ? x + k : last, y});
+                    v[0][k] = one.r;
+                    v[1][k] = one.g;
+                    v[2][k] = one.b;
+                }
+            }
+#pragma unroll
+            for (u32 c = 0; c < 3; c++) {
+                shared[(c * ROWS + r) * s.pitch + i] = packed4(v[c][0], v[c][1], v[c][2], v[c][3]);
+            }
+        }
+    }
+}
+
+// Weighted sums, one output column of all rows by each thread.
+template <u32 ROWS> FN void rows_weigh(const Work &w, const u32 *shared) {
+    const Pass &p = w.passes[blockIdx.z];
+    Strip s = strip(w, p);
+    u32 count = p.taps.count;
+    for (u32 x = threadIdx.x; x < p.width; x += blockDim.x) {
+        Groups groups_of = groups(w, p.taps, p.x + (i32)x);
+        const u32 *digits = w.tables + groups_of.at, *words = shared + (groups_of.first - s.first);
+        Digits sums[3][ROWS] = {};
+        for (u32 g = 0; g < p.taps.groups; g++, digits += 3 * count, words++) {
+            u32 low = digits[0], middle = digits[count], high = digits[2 * count];
+#pragma unroll
+            for (u32 c = 0; c < 3; c++) {
+#pragma unroll
+                for (u32 r = 0; r < ROWS; r++) {
+                    weigh4(sums[c][r], words[(c * ROWS + r) * s.pitch], low, middle, high);
+                }
+            }
+        }
+#pragma unroll
+        for (u32 r = 0; r < ROWS; r++) {
+            u32 row = blockIdx.x * ROWS + r;
+            if (row < p.height) {
+                w.scratch[p.to + row * p.to_row + x] =
+                    packed({joined(sums[0][r]), joined(sums[1][r]), joined(sums[2][r])});
+            }
+        }
+    }
+}
+
+#ifndef FRAMEMILL_HOST
+template <u32 ROWS> FN void rows(const Work &w) {
+    extern __shared__ u32 shared[];
+    if (blockIdx.x * ROWS >= w.passes[blockIdx.z].height) {
+        return;
+    }
+    rows_chroma<ROWS>(w, shared);
+    __syncthreads();
+    rows_convert<ROWS>(w, shared);
+    __syncthreads();
+    rows_weigh<ROWS>(w, shared);
+}
+
+extern "C" __global__ void rows4(const Work w) {
+    rows<4>(w);
+}
+
+extern "C" __global__ void rows2(const Work w) {
+    rows<2>(w);
+}
+#endif
+
+// Rows of a frame's planes by themselves: what planes_horizontal does, of bytes.
+template <u32 ROWS> FN void plane_rows(const Work &w, const Source &s, u32 component, const Taps &taps, i32 last, i32 x,
+    u32 row, i32 out[ROWS]) {
+    Groups groups_of = groups(w, taps, x);
+    const u32 *digits = w.tables + groups_of.at;
+    u32 count = taps.count, words = s.stride[component] >> 2;
+    const u8 *at[ROWS];
+#pragma unroll
+    for (u32 r = 0; r < ROWS; r++) {
+        i32 y = (i32)(row + r) + taps.row;
+        at[r] = w.pixels + s.offset[component] + (u32)(y > last ? last : y) * s.stride[component];
+    }
+    Digits sums[ROWS] = {};
+    for (u32 g = 0; g < taps.groups; g++, digits += 3 * count) {
+        u32 low = digits[0], middle = digits[count], high = digits[2 * count];
+        // Groups of the last positions may reach beyond the row, with weights of zero.
+        u32 word = groups_of.first + g;
+        word = word < words ? word : words - 1;
+#pragma unroll
+        for (u32 r = 0; r < ROWS; r++) {
+            weigh4(sums[r], ((const u32 *)at[r])[word], low, middle, high);
+        }
+    }
+#pragma unroll
+    for (u32 r = 0; r < ROWS; r++) {
+        out[r] = joined(sums[r]);
+    }
+}
+
+extern "C" __global__ void planes(const Work w) {
+    constexpr u32 ROWS = 4;
+    const Pass &p = w.passes[blockIdx.z];
+    u32 x = blockIdx.x * blockDim.x + threadIdx.x, row = (blockIdx.y * blockDim.y + threadIdx.y) * ROWS;
+    if (x >= p.width || row >= p.height) {
+        return;
+    }
+    const Source &s = w.sources[p.source];
+    i32 at = p.x + (i32)x, luma[ROWS], cb[ROWS], cr[ROWS];
+    plane_rows<ROWS>(w, s, 0, p.taps, s.last, at, row, luma);
+    plane_rows<ROWS>(w, s, 1, p.chroma, s.y.last, at, row, cb);
+    plane_rows<ROWS>(w, s, 2, p.chroma, s.y.last, at, row, cr);
+    for (u32 r = 0; r < ROWS && row + r < p.height; r++) {
+        w.scratch[p.to + (row + r) * p.to_row + x] = packed({luma[r], cb[r], cr[r]});
+    }
+}
