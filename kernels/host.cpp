@@ -12,6 +12,7 @@
 #define __global__
 #define __forceinline__ inline
 #define __noinline__
+#define __launch_bounds__(...)
 #define FRAMEMILL_HOST 1
 
 struct Dim {
@@ -33,6 +34,7 @@ static void atomicAdd(unsigned *to, unsigned value) {
 #include "passes.cu"
 #include "pack.cu"
 #include "rows.cu"
+#include "columns.cu"
 
 // A kernel as its phases: what lies between two barriers.
 typedef void (*Phase)(const Work &);
@@ -42,13 +44,30 @@ static void total_phase(const Work &w) { total(w); }
 static void finish_phase(const Work &w) { finish(w); }
 
 static void planes_phase(const Work &w) { planes(w); }
+static void columns_phase(const Work &w) { columns(w); }
 
 // Shared memory of a block.
 static std::vector<u32> shared;
 
-template <u32 ROWS> static void chroma_phase(const Work &w) { rows_chroma<ROWS>(w, shared.data()); }
-template <u32 ROWS> static void convert_phase(const Work &w) { rows_convert<ROWS>(w, shared.data()); }
-template <u32 ROWS> static void weigh_phase(const Work &w) { rows_weigh<ROWS>(w, shared.data()); }
+// What a phase of strips is given; a block below the picture does nothing.
+template <u32 ROWS, typename Run> static void strip_phase(const Work &w, Run run) {
+    const Pass &p = w.passes[blockIdx.z];
+    if (blockIdx.x * ROWS < p.height) {
+        run(p, strip(w, p));
+    }
+}
+
+template <u32 ROWS> static void chroma_phase(const Work &w) {
+    strip_phase<ROWS>(w, [&](const Pass &p, const Strip &s) { rows_chroma<ROWS>(w, p, s, shared.data()); });
+}
+
+template <u32 ROWS> static void convert_phase(const Work &w) {
+    strip_phase<ROWS>(w, [&](const Pass &p, const Strip &s) { rows_convert<ROWS>(w, p, s, shared.data()); });
+}
+
+template <u32 ROWS> static void weigh_phase(const Work &w) {
+    strip_phase<ROWS>(w, [&](const Pass &p, const Strip &s) { rows_weigh<ROWS>(w, p, s, shared.data()); });
+}
 
 // In the order of src/backend/cuda/flight.rs.
 static const std::vector<Phase> KERNELS[] = {
@@ -58,6 +77,7 @@ static const std::vector<Phase> KERNELS[] = {
     {chroma_phase<4>, convert_phase<4>, weigh_phase<4>},
     {chroma_phase<2>, convert_phase<2>, weigh_phase<2>},
     {planes_phase},
+    {columns_phase},
 };
 
 static bool fill(void *to, size_t bytes) {

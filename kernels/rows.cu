@@ -49,15 +49,20 @@ FN Groups groups(const Work &w, const Taps &taps, i32 position) {
 }
 
 // How a strip of rows lies in shared memory, in words: planes of four pixels a word, then rows of chroma samples, both
-// components in one word.
+// components in one word, with a sample more at each end.
 struct Strip {
     u32 first;
     u32 words;
     u32 pitch;
+    // The first chroma sample, a multiple of four, and words of four of them; none where pixels are read one by one.
     i32 chroma_first;
     u32 chroma_words;
-    bool plain;
 };
+
+// Where a row of chroma samples begins, and samples of it with those at its ends.
+FN u32 chroma_row(const Strip &s, u32 rows, u32 r) {
+    return 3 * rows * s.pitch + r * (4 * s.chroma_words + 4) + 2;
+}
 
 FN Strip strip(const Work &w, const Pass &p) {
     Strip s;
@@ -67,9 +72,13 @@ FN Strip strip(const Work &w, const Pass &p) {
     // Groups of the last positions may reach beyond, with weights of zero.
     s.pitch = s.words + p.taps.groups;
     const Source &f = w.sources[p.source];
-    s.plain = f.kind == YCC && f.mask == 0xff && f.tone == NONE && p.read_first == p.read_end;
-    s.chroma_first = tap(f.x, (i32)(4 * s.first)).a & ~3;
-    s.chroma_words = s.plain ? ((u32)(tap(f.x, (i32)(4 * (s.first + s.words)) - 1).b - s.chroma_first) >> 2) + 1 : 0;
+    // Bytes of YCbCr with one chroma sample for two pixels of a row: nearly all video.
+    bool plain = f.kind == YCC && f.mask == 0xff && f.x.sub == 1 && f.tone == NONE && p.read_first == p.read_end;
+    i32 chroma_last = (i32)(2 * (s.first + s.words));
+    chroma_last = chroma_last > f.x.last ? f.x.last : chroma_last;
+    i32 before = (i32)(2 * s.first) - 1;
+    s.chroma_first = (before < 0 ? 0 : before) & ~3;
+    s.chroma_words = plain ? ((u32)(chroma_last - s.chroma_first) >> 2) + 1 : 0;
     return s;
 }
 
@@ -82,29 +91,39 @@ FN u32 word_at(const Work &w, const Source &s, u32 component, i32 x, i32 y) {
     return *(const u32 *)(w.pixels + s.offset[component] + (u32)y * s.stride[component] + (u32)x);
 }
 
-// Chroma samples between two rows of them, once for all pixels that need them.
-template <u32 ROWS> FN void rows_chroma(const Work &w, u32 *shared) {
-    const Pass &p = w.passes[blockIdx.z];
-    Strip s = strip(w, p);
-    if (!s.plain) {
+// Chroma samples between two rows of them, once for all pixels that need them. What lies beyond the ends repeats them.
+template <u32 ROWS> FN void rows_chroma(const Work &w, const Pass &p, const Strip &s, u32 *shared) {
+    if (s.chroma_words == 0) {
         return;
     }
     const Source &f = w.sources[p.source];
+    i32 last = f.x.last - s.chroma_first;
+#pragma unroll
     for (u32 r = 0; r < ROWS; r++) {
         u32 row = blockIdx.x * ROWS + r;
-        if (row >= p.height) {
-            return;
-        }
+        row = row < p.height ? row : p.height - 1;
         Tap y = tap(f.y, p.y + (i32)row);
         u32 rest = (1u << f.y.bits) - (u32)y.weight, weight = (u32)y.weight;
-        u32 *to = shared + 3 * ROWS * s.pitch + r * 4 * s.chroma_words;
+        u32 *to = shared + chroma_row(s, ROWS, r);
         for (u32 i = threadIdx.x; i < s.chroma_words; i += blockDim.x) {
             i32 x = s.chroma_first + (i32)(4 * i);
             u32 cb_a = word_at(w, f, 1, x, y.a), cb_b = word_at(w, f, 1, x, y.b);
             u32 cr_a = word_at(w, f, 2, x, y.a), cr_b = word_at(w, f, 2, x, y.b);
+#pragma unroll
             for (u32 k = 0; k < 4; k++) {
                 u32 a = byte_of(cb_a, k) | byte_of(cr_a, k) << 16, b = byte_of(cb_b, k) | byte_of(cr_b, k) << 16;
-                to[4 * i + k] = a * rest + b * weight;
+                u32 both = a * rest + b * weight;
+                i32 at = (i32)(4 * i + k);
+                if (at <= last) {
+                    to[at] = both;
+                }
+                if (at == 0) {
+                    to[-1] = both;
+                }
+                if (at == last) {
+                    to[at + 1] = both;
+                    to[at + 2] = both;
+                }
             }
         }
     }
@@ -122,70 +141,97 @@ FN u32 packed4(i32 a, i32 b, i32 c, i32 d) {
 #endif
 }
 
-// A channel before it is held in its range.
-FN i32 channel_sum(const Source &s, u32 c, i32 luma, i32 cb, i32 cr) {
-    u32 sum = (u32)s.constant[c] + (u32)(s.matrix[3 * c] * luma) + (u32)(s.matrix[3 * c + 1] * cb)
-        + (u32)(s.matrix[3 * c + 2] * cr);
-    return (i32)sum >> s.shift;
-}
-
-// Pixels as bytes of three planes.
-template <u32 ROWS> FN void rows_convert(const Work &w, u32 *shared) {
-    const Pass &p = w.passes[blockIdx.z];
-    Strip s = strip(w, p);
-    const Source f = w.sources[p.source];
+// Pixels as bytes of three planes, read one by one.
+template <u32 ROWS> FN void rows_read(const Work &w, const Pass &p, const Strip &s, u32 *shared) {
     Reach end = reach(w, p.taps, p.x + (i32)p.width - 1);
-    i32 whole = 1 << f.x.bits, last = end.start + end.count - 1;
+    i32 last = end.start + end.count - 1;
+#pragma unroll 1
     for (u32 r = 0; r < ROWS; r++) {
         u32 row = blockIdx.x * ROWS + r;
         if (row >= p.height) {
             return;
         }
-        i32 y = p.y + (i32)row;
-        const u32 *chroma_row = shared + 3 * ROWS * s.pitch + r * 4 * s.chroma_words;
         for (u32 i = threadIdx.x; i < s.words; i += blockDim.x) {
             i32 x = (i32)(4 * (s.first + i));
-            i32 v[3][4];
-            if (s.plain) {
-                u32 luma4 = word_at(w, f, 0, x, y);
-#pragma unroll
-                for (i32 k = 0; k < 4; k++) {
-                    Tap t = tap(f.x, x + k);
-                    u32 both = chroma_row[t.a - s.chroma_first] * (u32)(whole - t.weight)
-                        + chroma_row[t.b - s.chroma_first] * (u32)t.weight;
-                    i32 luma = (i32)byte_of(luma4, (u32)k), cb = (i32)(both & 0xffff), cr = (i32)(both >> 16);
-#pragma unroll
-                    for (u32 c = 0; c < 3; c++) {
-                        v[c][k] = channel_sum(f, c, luma, cb, cr);
-                    }
-                }
-            } else {
+            u32 bytes[3] = {0, 0, 0};
 #pragma unroll 1
-                for (i32 k = 0; k < 4; k++) {
-                    Rgb one = input_pixel(w, p, {x + k < last ? x + k : last, y});
-                    v[0][k] = one.r;
-                    v[1][k] = one.g;
-                    v[2][k] = one.b;
-                }
+            for (i32 k = 0; k < 4; k++) {
+                Rgb v = input_pixel(w, p, {x + k < last ? x + k : last, p.y + (i32)row});
+                bytes[0] |= (u32)v.r << 8 * k;
+                bytes[1] |= (u32)v.g << 8 * k;
+                bytes[2] |= (u32)v.b << 8 * k;
             }
+            for (u32 c = 0; c < 3; c++) {
+                shared[(c * ROWS + r) * s.pitch + i] = bytes[c];
+            }
+        }
+    }
+}
+
+// Pixels as bytes of three planes, four at a time. With one chroma sample for two pixels, the four lie between the same
+// pairs of samples wherever chroma is sited; only the weights differ.
+template <u32 ROWS> FN void rows_convert(const Work &w, const Pass &p, const Strip &s, u32 *shared) {
+    if (s.chroma_words == 0) {
+        return rows_read<ROWS>(w, p, s, shared);
+    }
+    const Source &f = w.sources[p.source];
+    u32 whole = 1u << f.x.bits;
+    u32 even = f.x.bits == 0 ? 1 : 4 - (u32)f.x.offset, odd = f.x.bits == 0 ? 0 : 2 - (u32)f.x.offset;
+    i32 k[3][3], constant[3];
+    u32 shift = f.shift;
+#pragma unroll
+    for (u32 c = 0; c < 3; c++) {
+        constant[c] = f.constant[c];
+#pragma unroll
+        for (u32 i = 0; i < 3; i++) {
+            k[c][i] = f.matrix[3 * c + i];
+        }
+    }
+#pragma unroll
+    for (u32 r = 0; r < ROWS; r++) {
+        u32 row = blockIdx.x * ROWS + r;
+        row = row < p.height ? row : p.height - 1;
+        const u32 *luma_row = (const u32 *)(w.pixels + f.offset[0] + (u32)(p.y + (i32)row) * f.stride[0]) + s.first;
+        const u32 *chroma = shared + chroma_row(s, ROWS, r) + (i32)(2 * s.first) - s.chroma_first;
+        for (u32 i = threadIdx.x; i < s.words; i += blockDim.x) {
+            u32 luma4 = luma_row[i];
+            u32 e[4];
+#pragma unroll
+            for (u32 j = 0; j < 4; j++) {
+                e[j] = chroma[(i32)(2 * i + j) - 1];
+            }
+            // Of each pixel, both components of chroma at once: sums stay below 2^16.
+            u32 both[4] = {
+                e[0] * (whole - even) + e[1] * even,
+                e[1] * (whole - odd) + e[2] * odd,
+                e[1] * (whole - even) + e[2] * even,
+                e[2] * (whole - odd) + e[3] * odd,
+            };
 #pragma unroll
             for (u32 c = 0; c < 3; c++) {
-                shared[(c * ROWS + r) * s.pitch + i] = packed4(v[c][0], v[c][1], v[c][2], v[c][3]);
+                i32 v[4];
+#pragma unroll
+                for (u32 j = 0; j < 4; j++) {
+                    // Wrapping adds: the sum fits, the constant alone may not.
+                    u32 sum = (u32)constant[c] + (u32)k[c][0] * byte_of(luma4, j) + (u32)k[c][1] * (both[j] & 0xffff)
+                        + (u32)k[c][2] * (both[j] >> 16);
+                    v[j] = (i32)sum >> shift;
+                }
+                shared[(c * ROWS + r) * s.pitch + i] = packed4(v[0], v[1], v[2], v[3]);
             }
         }
     }
 }
 
 // Weighted sums, one output column of all rows by each thread.
-template <u32 ROWS> FN void rows_weigh(const Work &w, const u32 *shared) {
-    const Pass &p = w.passes[blockIdx.z];
-    Strip s = strip(w, p);
-    u32 count = p.taps.count;
+template <u32 ROWS> FN void rows_weigh(const Work &w, const Pass &p, const Strip &s, const u32 *shared) {
+    u32 count = p.taps.count, step = 3 * count;
     for (u32 x = threadIdx.x; x < p.width; x += blockDim.x) {
         Groups groups_of = groups(w, p.taps, p.x + (i32)x);
         const u32 *digits = w.tables + groups_of.at, *words = shared + (groups_of.first - s.first);
         Digits sums[3][ROWS] = {};
-        for (u32 g = 0; g < p.taps.groups; g++, digits += 3 * count, words++) {
+#pragma unroll 2
+        for (u32 g = 0; g < p.taps.groups; g++, digits += step, words++) {
             u32 low = digits[0], middle = digits[count], high = digits[2 * count];
 #pragma unroll
             for (u32 c = 0; c < 3; c++) {
@@ -209,21 +255,23 @@ template <u32 ROWS> FN void rows_weigh(const Work &w, const u32 *shared) {
 #ifndef FRAMEMILL_HOST
 template <u32 ROWS> FN void rows(const Work &w) {
     extern __shared__ u32 shared[];
-    if (blockIdx.x * ROWS >= w.passes[blockIdx.z].height) {
+    const Pass &p = w.passes[blockIdx.z];
+    if (blockIdx.x * ROWS >= p.height) {
         return;
     }
-    rows_chroma<ROWS>(w, shared);
+    Strip s = strip(w, p);
+    rows_chroma<ROWS>(w, p, s, shared);
     __syncthreads();
-    rows_convert<ROWS>(w, shared);
+    rows_convert<ROWS>(w, p, s, shared);
     __syncthreads();
-    rows_weigh<ROWS>(w, shared);
+    rows_weigh<ROWS>(w, p, s, shared);
 }
 
-extern "C" __global__ void rows4(const Work w) {
+extern "C" __global__ void __launch_bounds__(256, 3) rows4(const Work w) {
     rows<4>(w);
 }
 
-extern "C" __global__ void rows2(const Work w) {
+extern "C" __global__ void __launch_bounds__(256, 3) rows2(const Work w) {
     rows<2>(w);
 }
 #endif

@@ -11,7 +11,7 @@ import os
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-FILES = "params convert picture color resize blur affine passes pack rows".split()
+FILES = "params convert picture color resize blur affine passes pack rows columns".split()
 TARGETS = {"compute_70": "framemill.ptx"} | {f"sm_{n}": f"framemill.sm_{n}.cubin" for n in (80, 86, 89, 90)}
 VERSION = (12, 0)
 

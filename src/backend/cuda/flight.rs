@@ -2,11 +2,11 @@
 
 use crate::backend::load::Load;
 use crate::ffi::cu::{Launch, Sizes};
-use crate::program::params::{HORIZONTAL, NONE, PLANES_HORIZONTAL, Pass, YCC};
+use crate::program::params::{HORIZONTAL, NONE, PLANES_HORIZONTAL, PLANES_VERTICAL, Pass, VERTICAL, YCC};
 use crate::program::passes::{Batch, Entry};
 
 /// The kernels, in the order of their numbers.
-pub const KERNELS: [&str; 6] = ["leave", "total", "finish", "rows4", "rows2", "planes"];
+pub const KERNELS: [&str; 7] = ["leave", "total", "finish", "rows4", "rows2", "planes", "columns"];
 
 /// What runs passes: numbers in [`KERNELS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Kernel {
     Rows2 = 4,
     /// Rows of a frame's planes.
     Planes = 5,
+    /// Columns of what rows left, to tensors.
+    Columns = 6,
 }
 
 /// Parts of an upload begin on multiples of this.
@@ -85,7 +87,11 @@ fn kernel(batch: &Batch, entry: Entry, pass: &Pass, shared: u32) -> Kernel {
     let general = match entry {
         Entry::Leave => Kernel::Leave,
         Entry::Total => return Kernel::Total,
-        Entry::Finish => return Kernel::Finish,
+        Entry::Finish => match pass.kind {
+            VERTICAL if pass.source == NONE => return Kernel::Columns,
+            PLANES_VERTICAL => return Kernel::Columns,
+            _ => return Kernel::Finish,
+        },
     };
     // What is written is moved or coloured by the general kernel alone.
     if pass.source == NONE || pass.write_first != pass.write_end || pass.taps.groups == 0 {
@@ -110,8 +116,8 @@ fn strip(batch: &Batch, pass: &Pass, rows: u32) -> u32 {
     let (first, end) = (range(pass.x).0, range(pass.x + pass.width as i32 - 1).1);
     let words = end.div_ceil(4) - first / 4;
     let source = &batch.sources[pass.source as usize];
-    // A sample more on each side, and whole words.
-    let chroma = if source.kind == YCC { (4 * words >> source.x.sub) + 12 } else { 0 };
+    // Samples for every two pixels, some more on each side, and whole words.
+    let chroma = if source.kind == YCC && source.x.sub == 1 { 2 * words + 16 } else { 0 };
     4 * rows * (3 * (words + pass.taps.groups) + chroma)
 }
 
@@ -129,7 +135,7 @@ fn launch(batch: &Batch, kernel: Kernel, passes: &[Pass], parts: [u64; 5]) -> La
     let (grid, block, shared) = match kernel {
         Kernel::Leave => pixels(1, 1),
         Kernel::Total => pixels(16, 1),
-        Kernel::Finish => pixels(4, 1),
+        Kernel::Finish | Kernel::Columns => pixels(4, 1),
         Kernel::Rows4 => rows(4),
         Kernel::Rows2 => rows(2),
         Kernel::Planes => pixels(1, PLANE_ROWS),
