@@ -1,6 +1,20 @@
 // Resizing along columns, fast: what src/backend/cpu/resize.rs calls the vertical pass, of what rows left, to the finished
 // tensor. Four pixels of a row read the same rows, so they are weighed together.
 
+// Four words of a row from `x` on; by one load where they lie on a multiple of their size.
+FN Four four(const u32 *row, const i32 x[4], bool aligned) {
+    if (aligned) {
+        return *(const Four *)(row + x[0]);
+    }
+    return {{row[x[0]], row[x[1]], row[x[2]], row[x[3]]}};
+}
+
+// Whether four columns follow each other from a multiple of four on, in rows that begin on one.
+FN bool aligned(const Pass &p, const i32 x[4]) {
+    bool follow = x[1] == x[0] + 1 && x[2] == x[0] + 2 && x[3] == x[0] + 3;
+    return follow && ((p.input | p.input_row | (u32)x[0]) & 3) == 0;
+}
+
 // Four places of one row of the pass before, weighed along their columns.
 FN void column4(const Work &w, const Pass &p, const Place at[4], Rgb out[4]) {
     Reach r = reach(w, p.taps, at[0].y);
@@ -11,12 +25,14 @@ FN void column4(const Work &w, const Pass &p, const Place at[4], Rgb out[4]) {
         out[k] = {HALF, HALF, HALF};
         x[k] = at[k].x - p.input_x;
     }
+    bool whole = aligned(p, x);
 #pragma unroll 4
     for (i32 i = 0; i < r.count; i++, row += p.input_row) {
         i32 weight = (i32)r.weights[i];
+        Four words = four(row, x, whole);
 #pragma unroll
         for (u32 k = 0; k < 4; k++) {
-            weigh(out[k], unpacked(row[x[k]]), weight);
+            weigh(out[k], unpacked(words.v[k]), weight);
         }
     }
 #pragma unroll
@@ -36,20 +52,23 @@ FN void plane_column4(const Work &w, const Pass &p, const Place at[4], Rgb out[4
         out[k] = {HALF, HALF, HALF};
         x[k] = at[k].x - p.input_x;
     }
+    bool whole = aligned(p, x);
 #pragma unroll 4
     for (i32 i = 0; i < l.count; i++, luma += p.input_row) {
         i32 weight = (i32)l.weights[i];
+        Four words = four(luma, x, whole);
 #pragma unroll
         for (u32 k = 0; k < 4; k++) {
-            out[k].r += unpacked(luma[x[k]]).r * weight;
+            out[k].r += unpacked(words.v[k]).r * weight;
         }
     }
 #pragma unroll 4
     for (i32 i = 0; i < c.count; i++, chroma += p.input_row) {
         i32 weight = (i32)c.weights[i];
+        Four words = four(chroma, x, whole);
 #pragma unroll
         for (u32 k = 0; k < 4; k++) {
-            Rgb v = unpacked(chroma[x[k]]);
+            Rgb v = unpacked(words.v[k]);
             out[k].g += v.g * weight;
             out[k].b += v.b * weight;
         }
@@ -62,7 +81,7 @@ FN void plane_column4(const Work &w, const Pass &p, const Place at[4], Rgb out[4
     }
 }
 
-extern "C" __global__ void columns(const Work w) {
+extern "C" __global__ void __launch_bounds__(128, 6) columns(const __grid_constant__ Work w) {
     const Pass &p = w.passes[blockIdx.z];
     Id id = thread();
     if (id.x * 4 >= p.width || id.y >= p.height) {

@@ -13,6 +13,7 @@
 #define __forceinline__ inline
 #define __noinline__
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define FRAMEMILL_HOST 1
 
 struct Dim {

@@ -9,7 +9,7 @@ FN Id thread() {
     return {blockIdx.x * blockDim.x + threadIdx.x, blockIdx.y * blockDim.y + threadIdx.y};
 }
 
-extern "C" __global__ void leave(const Work w) {
+extern "C" __global__ void leave(const __grid_constant__ Work w) {
     const Pass &p = w.passes[blockIdx.z];
     Id id = thread();
     if (id.x >= p.width || id.y >= p.height) {
@@ -26,7 +26,7 @@ extern "C" __global__ void leave(const Work w) {
 }
 
 // Luma of all pixels, summed: exact, so the order does not matter. Each thread adds up a stretch of a row first.
-extern "C" __global__ void total(const Work w) {
+extern "C" __global__ void total(const __grid_constant__ Work w) {
     const Pass &p = w.passes[blockIdx.z];
     Id id = thread();
     if (id.x * 16 >= p.width || id.y >= p.height) {
@@ -45,18 +45,15 @@ FN u32 element(const u32 *table, u32 channel, i32 value) {
     return table ? table[256 * channel + (u32)value] : (u32)value;
 }
 
-// Four elements that lie one behind the other, in as many words as an element has bytes.
+// Four elements that lie one behind the other, in as many words as an element has bytes. All elements of a batch are of
+// one size, so that four of them lie on a multiple of theirs.
 FN void put(u32 *to, u32 size, u32 a, u32 b, u32 c, u32 d) {
     if (size == 1) {
         to[0] = a | b << 8 | c << 16 | d << 24;
     } else if (size == 2) {
-        to[0] = a | b << 16;
-        to[1] = c | d << 16;
+        *(Two *)to = {{a | b << 16, c | d << 16}};
     } else {
-        to[0] = a;
-        to[1] = b;
-        to[2] = c;
-        to[3] = d;
+        *(Four *)to = {{a, b, c, d}};
     }
 }
 
@@ -84,7 +81,7 @@ FN void pack(const Work &w, const Pass &p, u32 x, u32 y, const Rgb v[4]) {
 }
 
 // Each thread finishes four pixels of a row.
-extern "C" __global__ void finish(const Work w) {
+extern "C" __global__ void finish(const __grid_constant__ Work w) {
     const Pass &p = w.passes[blockIdx.z];
     Id id = thread();
     if (id.x * 4 >= p.width || id.y >= p.height) {

@@ -123,6 +123,15 @@ struct Work {
     u32 *sums;
 };
 
+// Words that lie on a multiple of their size: one load or store.
+struct alignas(8) Two {
+    u32 v[2];
+};
+
+struct alignas(16) Four {
+    u32 v[4];
+};
+
 // A place in a picture.
 struct Place {
     i32 x, y;

@@ -1,5 +1,6 @@
 // Resizing along rows, fast: what src/backend/cpu/resize.rs calls the horizontal pass, of a frame. Each pixel is converted
-// once, into shared memory, where bytes lie by plane and row; then four neighbouring bytes at a time are weighed.
+// once, into shared memory; then four neighbouring bytes at a time are weighed. There, a word is four pixels of a channel
+// and a row, and the words of all rows lie beside each other, so that one load brings them.
 //
 // A weight of 22 bits is the sum of three signed digits of 8 bits, each times its power of 256, and so is a sum of weighed
 // bytes: three dot products of bytes, exact. The tables hold the digits in groups of four that begin on multiples of four.
@@ -48,8 +49,7 @@ FN Groups groups(const Work &w, const Taps &taps, i32 position) {
     return {w.tables[taps.table + 2 * i] >> 2, taps.digits + i};
 }
 
-// How a strip of rows lies in shared memory, in words: planes of four pixels a word, then rows of chroma samples, both
-// components in one word, with a sample more at each end.
+// How a strip of rows lies in shared memory, in words: channels, then rows of chroma samples, both components in one word.
 struct Strip {
     u32 first;
     u32 words;
@@ -59,9 +59,14 @@ struct Strip {
     u32 chroma_words;
 };
 
-// Where a row of chroma samples begins, and samples of it with those at its ends.
+// The same word of all rows.
+template <u32 ROWS> struct alignas(4 * ROWS) Words {
+    u32 row[ROWS];
+};
+
+// Where a row of chroma samples begins: on a multiple of four, with room for four on each side.
 FN u32 chroma_row(const Strip &s, u32 rows, u32 r) {
-    return 3 * rows * s.pitch + r * (4 * s.chroma_words + 4) + 2;
+    return 3 * rows * s.pitch + r * (4 * s.chroma_words + 8) + 4;
 }
 
 FN Strip strip(const Work &w, const Pass &p) {
@@ -70,7 +75,7 @@ FN Strip strip(const Work &w, const Pass &p) {
     s.first = (u32)first.start >> 2;
     s.words = ((u32)(last.start + last.count + 3) >> 2) - s.first;
     // Groups of the last positions may reach beyond, with weights of zero.
-    s.pitch = s.words + p.taps.groups;
+    s.pitch = (s.words + p.taps.groups + 3) & ~3u;
     const Source &f = w.sources[p.source];
     // Bytes of YCbCr with one chroma sample for two pixels of a row: nearly all video.
     bool plain = f.kind == YCC && f.mask == 0xff && f.x.sub == 1 && f.tone == NONE && p.read_first == p.read_end;
@@ -109,21 +114,21 @@ template <u32 ROWS> FN void rows_chroma(const Work &w, const Pass &p, const Stri
             i32 x = s.chroma_first + (i32)(4 * i);
             u32 cb_a = word_at(w, f, 1, x, y.a), cb_b = word_at(w, f, 1, x, y.b);
             u32 cr_a = word_at(w, f, 2, x, y.a), cr_b = word_at(w, f, 2, x, y.b);
+            Four v;
 #pragma unroll
             for (u32 k = 0; k < 4; k++) {
                 u32 a = byte_of(cb_a, k) | byte_of(cr_a, k) << 16, b = byte_of(cb_b, k) | byte_of(cr_b, k) << 16;
-                u32 both = a * rest + b * weight;
-                i32 at = (i32)(4 * i + k);
-                if (at <= last) {
-                    to[at] = both;
+                v.v[k] = a * rest + b * weight;
+                if (k > 0 && (i32)(4 * i + k) > last) {
+                    v.v[k] = v.v[k - 1];
                 }
-                if (at == 0) {
-                    to[-1] = both;
-                }
-                if (at == last) {
-                    to[at + 1] = both;
-                    to[at + 2] = both;
-                }
+            }
+            *(Four *)(to + 4 * i) = v;
+            if (i == 0) {
+                to[-1] = v.v[0];
+            }
+            if (i + 1 == s.chroma_words) {
+                to[4 * i + 4] = v.v[3];
             }
         }
     }
@@ -162,7 +167,7 @@ template <u32 ROWS> FN void rows_read(const Work &w, const Pass &p, const Strip 
                 bytes[2] |= (u32)v.b << 8 * k;
             }
             for (u32 c = 0; c < 3; c++) {
-                shared[(c * ROWS + r) * s.pitch + i] = bytes[c];
+                shared[(c * s.pitch + i) * ROWS + r] = bytes[c];
             }
         }
     }
@@ -187,25 +192,27 @@ template <u32 ROWS> FN void rows_convert(const Work &w, const Pass &p, const Str
             k[c][i] = f.matrix[3 * c + i];
         }
     }
+    const u32 *luma[ROWS];
 #pragma unroll
     for (u32 r = 0; r < ROWS; r++) {
         u32 row = blockIdx.x * ROWS + r;
         row = row < p.height ? row : p.height - 1;
-        const u32 *luma_row = (const u32 *)(w.pixels + f.offset[0] + (u32)(p.y + (i32)row) * f.stride[0]) + s.first;
-        const u32 *chroma = shared + chroma_row(s, ROWS, r) + (i32)(2 * s.first) - s.chroma_first;
-        for (u32 i = threadIdx.x; i < s.words; i += blockDim.x) {
-            u32 luma4 = luma_row[i];
-            u32 e[4];
+        luma[r] = (const u32 *)(w.pixels + f.offset[0] + (u32)(p.y + (i32)row) * f.stride[0]) + s.first;
+    }
+    const u32 *chroma = shared + chroma_row(s, ROWS, 0) + (i32)(2 * s.first) - s.chroma_first;
+    for (u32 i = threadIdx.x; i < s.words; i += blockDim.x) {
+        Words<ROWS> out[3];
 #pragma unroll
-            for (u32 j = 0; j < 4; j++) {
-                e[j] = chroma[(i32)(2 * i + j) - 1];
-            }
+        for (u32 r = 0; r < ROWS; r++) {
+            u32 luma4 = luma[r][i];
+            const u32 *at = chroma + r * (4 * s.chroma_words + 8) + 2 * i;
+            Two before = *(const Two *)(at - 2), here = *(const Two *)at, after = *(const Two *)(at + 2);
             // Of each pixel, both components of chroma at once: sums stay below 2^16.
             u32 both[4] = {
-                e[0] * (whole - even) + e[1] * even,
-                e[1] * (whole - odd) + e[2] * odd,
-                e[1] * (whole - even) + e[2] * even,
-                e[2] * (whole - odd) + e[3] * odd,
+                before.v[1] * (whole - even) + here.v[0] * even,
+                here.v[0] * (whole - odd) + here.v[1] * odd,
+                here.v[0] * (whole - even) + here.v[1] * even,
+                here.v[1] * (whole - odd) + after.v[0] * odd,
             };
 #pragma unroll
             for (u32 c = 0; c < 3; c++) {
@@ -217,8 +224,12 @@ template <u32 ROWS> FN void rows_convert(const Work &w, const Pass &p, const Str
                         + (u32)k[c][2] * (both[j] >> 16);
                     v[j] = (i32)sum >> shift;
                 }
-                shared[(c * ROWS + r) * s.pitch + i] = packed4(v[0], v[1], v[2], v[3]);
+                out[c].row[r] = packed4(v[0], v[1], v[2], v[3]);
             }
+        }
+#pragma unroll
+        for (u32 c = 0; c < 3; c++) {
+            ((Words<ROWS> *)shared)[c * s.pitch + i] = out[c];
         }
     }
 }
@@ -228,16 +239,18 @@ template <u32 ROWS> FN void rows_weigh(const Work &w, const Pass &p, const Strip
     u32 count = p.taps.count, step = 3 * count;
     for (u32 x = threadIdx.x; x < p.width; x += blockDim.x) {
         Groups groups_of = groups(w, p.taps, p.x + (i32)x);
-        const u32 *digits = w.tables + groups_of.at, *words = shared + (groups_of.first - s.first);
+        const u32 *digits = w.tables + groups_of.at;
+        const Words<ROWS> *words = (const Words<ROWS> *)shared + (groups_of.first - s.first);
         Digits sums[3][ROWS] = {};
-#pragma unroll 2
+#pragma unroll 1
         for (u32 g = 0; g < p.taps.groups; g++, digits += step, words++) {
             u32 low = digits[0], middle = digits[count], high = digits[2 * count];
 #pragma unroll
             for (u32 c = 0; c < 3; c++) {
+                Words<ROWS> four = words[c * s.pitch];
 #pragma unroll
                 for (u32 r = 0; r < ROWS; r++) {
-                    weigh4(sums[c][r], words[(c * ROWS + r) * s.pitch], low, middle, high);
+                    weigh4(sums[c][r], four.row[r], low, middle, high);
                 }
             }
         }
@@ -267,11 +280,11 @@ template <u32 ROWS> FN void rows(const Work &w) {
     rows_weigh<ROWS>(w, p, s, shared);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 3) rows4(const Work w) {
+extern "C" __global__ void __launch_bounds__(256, 3) rows4(const __grid_constant__ Work w) {
     rows<4>(w);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 3) rows2(const Work w) {
+extern "C" __global__ void __launch_bounds__(256, 3) rows2(const __grid_constant__ Work w) {
     rows<2>(w);
 }
 #endif
@@ -305,7 +318,7 @@ template <u32 ROWS> FN void plane_rows(const Work &w, const Source &s, u32 compo
     }
 }
 
-extern "C" __global__ void planes(const Work w) {
+extern "C" __global__ void planes(const __grid_constant__ Work w) {
     constexpr u32 ROWS = 4;
     const Pass &p = w.passes[blockIdx.z];
     u32 x = blockIdx.x * blockDim.x + threadIdx.x, row = (blockIdx.y * blockDim.y + threadIdx.y) * ROWS;

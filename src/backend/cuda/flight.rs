@@ -116,9 +116,9 @@ fn strip(batch: &Batch, pass: &Pass, rows: u32) -> u32 {
     let (first, end) = (range(pass.x).0, range(pass.x + pass.width as i32 - 1).1);
     let words = end.div_ceil(4) - first / 4;
     let source = &batch.sources[pass.source as usize];
-    // Samples for every two pixels, some more on each side, and whole words.
-    let chroma = if source.kind == YCC && source.x.sub == 1 { 2 * words + 16 } else { 0 };
-    4 * rows * (3 * (words + pass.taps.groups) + chroma)
+    // Samples for every two pixels, a few more on each side, in whole words.
+    let chroma = if source.kind == YCC && source.x.sub == 1 { 2 * words + 20 } else { 0 };
+    4 * rows * (3 * (words + pass.taps.groups).next_multiple_of(4) + chroma)
 }
 
 fn launch(batch: &Batch, kernel: Kernel, passes: &[Pass], parts: [u64; 5]) -> Launch {
