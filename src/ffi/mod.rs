@@ -5,3 +5,4 @@
 pub mod av;
 #[cfg(feature = "heif")]
 pub mod heif;
+pub mod nv;
