@@ -386,7 +386,11 @@ mod video {
         if let Some(kind) = route.hardware {
             let reason = match &end {
                 Ok(Pass::Damaged) => Some(walk.reader.first_error().unwrap_or_else(|| "it met damage".into())),
-                Err(Halt::Bad(e)) if e.reject != Some(RejectKind::Io) => Some(e.message.clone()),
+                Err(Halt::Bad(e)) if e.reject != Some(RejectKind::Io) => {
+                    // Reasons are counted; the report names the file beside them.
+                    let text = e.message.strip_prefix(&format!("{uri}: "));
+                    Some(text.unwrap_or(&e.message).to_string())
+                }
                 _ => None,
             };
             if let Some(reason) = reason {

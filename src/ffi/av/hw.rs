@@ -33,15 +33,24 @@ unsafe impl Send for HwDevice {}
 // SAFETY: as above; `&HwDevice` only takes further references.
 unsafe impl Sync for HwDevice {}
 
-/// The number of a kind by FFmpeg's name of it.
+/// A kind by FFmpeg's name of it, if this FFmpeg was built with it.
 fn kind_of(name: &CStr) -> std::result::Result<AVHWDeviceType, String> {
     log::capture();
-    // SAFETY: compares a C string with static names; the answer is one of the enum's values.
-    match unsafe { av_hwdevice_find_type_by_name(name.as_ptr()) } {
-        AVHWDeviceType::AV_HWDEVICE_TYPE_NONE => {
-            Err(format!("this FFmpeg was built without {}", name.to_string_lossy()))
+    let mut built = AVHWDeviceType::AV_HWDEVICE_TYPE_NONE;
+    // SAFETY: compares a C string with static names, and walks the list of what is built in until its end; all answers are
+    // of the enum.
+    unsafe {
+        let wanted = av_hwdevice_find_type_by_name(name.as_ptr());
+        loop {
+            built = av_hwdevice_iterate_types(built);
+            match built {
+                AVHWDeviceType::AV_HWDEVICE_TYPE_NONE => {
+                    return Err(format!("this FFmpeg was built without {}", name.to_string_lossy()));
+                }
+                kind if kind == wanted => return Ok(kind),
+                _ => {}
+            }
         }
-        kind => Ok(kind),
     }
 }
 
