@@ -22,7 +22,7 @@ pub mod wgpu;
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -72,7 +72,7 @@ pub struct Pace {
 }
 
 /// What a device did since it was opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Log {
     /// Batches that came back.
     pub batches: u64,

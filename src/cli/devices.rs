@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{pretty, print};
+use super::{decoders, pretty, print};
 use crate::backend::cpu::Cpu;
 use crate::backend::device::{self, Device};
 use crate::backend::{Backend, Item, selftest};
@@ -49,6 +49,7 @@ pub fn devices(as_json: bool) -> Result<u8> {
             word(&d["driver"]),
         );
     }
+    text += &decoders::text(&found["decoders"]);
     for lack in found["missing"].as_array().into_iter().flatten() {
         text += &format!("missing  {}: {}\n", word(&lack["what"]), word(&lack["why"]));
     }
@@ -70,7 +71,6 @@ fn found() -> Value {
             Vec::new()
         }
     };
-    lack("hardware decoders", "this version does not have them yet: decoding runs in software");
     lack("object detection", "this version does not have ONNX Runtime yet");
     if cfg!(not(feature = "ffmpeg")) {
         lack("video", "built without ffmpeg: build with the feature ffmpeg");
@@ -78,6 +78,8 @@ fn found() -> Value {
     if cfg!(not(feature = "heif")) {
         lack("HEIC and AVIF photos", "built without heif: build with the feature heif");
     }
+    let (decoders, no_decoders) = decoders::found();
+    missing.extend(no_decoders);
     let auto = match device::bare(Device::Auto, MEMORY) {
         Ok(Some(backend)) => backend.name().to_string(),
         Ok(None) => "cpu: there is no GPU, or only software that takes its place".to_string(),
@@ -88,7 +90,7 @@ fn found() -> Value {
         "cpu": { "threads": threads, "simd": simd },
         "wgpu": adapters,
         "cuda": cuda,
-        "decoders": ["software"],
+        "decoders": decoders,
         "missing": missing,
         "auto": auto,
     })

@@ -1,5 +1,6 @@
 //! The command line: the only floor that prints, installs signal handlers and decides exit codes.
 
+mod decoders;
 mod devices;
 mod flags;
 mod heartbeat;

@@ -7,3 +7,4 @@ pub mod av;
 pub mod cu;
 #[cfg(feature = "heif")]
 pub mod heif;
+pub mod nv;
