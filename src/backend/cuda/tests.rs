@@ -47,6 +47,10 @@ fn on_the_host_a_planted_error_is_seen() {
         ("constexpr i32 HALF = 0x200000;", "constexpr i32 HALF = 0x100000;"),
         ("v.r * 19595", "v.r * 19500"),
         ("clamp(first + 1, 0, axis.last)", "clamp(first, 0, axis.last)"),
+        // Only the fast kernels have these.
+        ("((u32)sum.high << 16)", "((u32)sum.high << 15)"),
+        ("before.v[1] * (whole - even)", "before.v[0] * (whole - even)"),
+        ("weigh(out[k], unpacked(words.v[k]), weight);", "weigh(out[k], unpacked(words.v[0]), weight);"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let Some(host) = Host::compile(folder.path(), &[(right, wrong)], MEMORY) else { return };
