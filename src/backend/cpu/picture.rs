@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use half::{bf16, f16};
 
-use super::simd::ROOM;
+use super::simd::{ROOM, Rows};
 use crate::op::FlipAxis;
 use crate::program::Output;
 use crate::program::window::Window;
@@ -78,6 +78,12 @@ impl Picture {
 
     pub fn row(&self, channel: usize, y: usize) -> &[u8] {
         &self.planes[channel][y * self.stride()..][..self.w]
+    }
+
+    /// All rows of each plane.
+    pub fn rows_of(&self) -> [Rows<'_>; 3] {
+        let stride = self.stride();
+        self.planes.each_ref().map(|plane| Rows { data: plane, stride, from: 0 })
     }
 
     pub fn rows_mut(&mut self, y: usize) -> [&mut [u8]; 3] {
