@@ -80,7 +80,7 @@ impl Backend for Cpu {
         };
         let (w, h) = steps.size();
         let picture = work.after(steps.steps.len(), Window { x: 0, y: 0, w: w as usize, h: h as usize });
-        let tensor = picture.pack(&program.out);
+        let tensor = picture.pack(self.level, &program.out);
         picture.recycle();
         let Steps { transform, source, augment, .. } = steps;
         Ok(Processed { tensor, transform, source_size: source, augment, fallback: None })
@@ -223,14 +223,16 @@ impl Work<'_> {
         let mut out = resize.planes(self.frame, self.level, self.weights);
         let coefficients = Coefficients::new(&self.frame.color, 8, 0);
         debug_assert!(matches!(self.frame.color.range, Range::Full | Range::Limited));
-        let mut ycc: [Vec<i32>; 3] = Default::default();
+        let (mut luma, mut chroma) = (Vec::new(), [Vec::new(), Vec::new()]);
         for y in 0..out.h {
             let rows = out.rows_mut(y);
-            for (values, row) in ycc.iter_mut().zip(&rows) {
+            luma.clear();
+            luma.extend_from_slice(rows[0]);
+            for (values, row) in chroma.iter_mut().zip(&rows[1..]) {
                 values.clear();
-                values.extend(row.iter().map(|v| i32::from(*v)));
+                values.extend(row.iter().map(|v| i16::from(*v)));
             }
-            simd::matrix(&ycc[0], &ycc[1], &ycc[2], &coefficients, 8, rows);
+            simd::matrix8(&luma, &chroma[0], &chroma[1], &coefficients, rows);
         }
         out
     }

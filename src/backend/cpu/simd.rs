@@ -452,7 +452,7 @@ impl Lanes {
         let to = self.room(level, strip.width);
         let starts = rows.starts(strip.places(), strip.width.next_multiple_of(16), &mut self.edge);
         // SAFETY: rows and lanes have room for the columns rounded up to sixteen.
-        unsafe { kernels::fill_plane(level, &starts, strip.width, to) };
+        unsafe { kernels::fill_plane(level, &starts, rows.stride * level.rows(), strip.width, to) };
     }
 }
 
@@ -486,6 +486,7 @@ pub fn fill_yuv(
         _ if whole / 2 <= layout.last => whole / 2 + kernels::BLOCK / 2,
         _ => whole / 2,
     };
+    let ahead = [luma.stride * level.rows(), (chroma[0].stride * level.rows()) >> y.sub];
     let [r, g, b] = lanes;
     let luma = luma.starts(strip.places(), whole, &mut r.edge);
     let chroma =
@@ -493,8 +494,8 @@ pub fn fill_yuv(
     // SAFETY: rows and lanes have room for the columns in whole blocks.
     unsafe {
         match x.sub {
-            0 => kernels::fill_yuv::<false>(level, &luma, &chroma, &layout, &matrix, strip.width, to),
-            _ => kernels::fill_yuv::<true>(level, &luma, &chroma, &layout, &matrix, strip.width, to),
+            0 => kernels::fill_yuv::<false>(level, &luma, &chroma, ahead, &layout, &matrix, strip.width, to),
+            _ => kernels::fill_yuv::<true>(level, &luma, &chroma, ahead, &layout, &matrix, strip.width, to),
         }
     }
     true
@@ -668,6 +669,16 @@ pub fn down(level: Level, stack: &Stack, weights: &Weights, at: usize, out: &mut
     let from = stack.blocks.bytes(stack.stride() * reads.div_ceil(4));
     // SAFETY: the stack holds what the weights read; the row has room for the columns in whole blocks.
     unsafe { kernels::down(level, from, stack.stride(), &weights.quads, at, stack.columns, out.as_mut_ptr()) };
+}
+
+/// Row `y` of three planes, `width` pixels of which [`ROOM`] more can be read, interleaved in `out`.
+pub fn pixels<'a>(level: Level, planes: [Rows; 3], y: usize, width: usize, out: &'a mut Vec<u8>) -> &'a [u8] {
+    let room = width.next_multiple_of(ROOM);
+    out.resize(3 * room, 0);
+    let rows = planes.map(|rows| rows.data[y * rows.stride + rows.from..][..room].as_ptr());
+    // SAFETY: rows and output have room for the columns in whole vectors.
+    unsafe { kernels::interleave(level, rows, width, out.as_mut_ptr()) };
+    &out[..3 * width]
 }
 
 #[cfg(test)]

@@ -62,10 +62,10 @@ macro_rules! compiled {
 }
 
 compiled! {
-    fn fill_plane / plane(rows: &Starts, columns: usize, to: *mut u8);
+    fn fill_plane / plane(rows: &Starts, ahead: usize, columns: usize, to: *mut u8);
     fn fill_rgb / rgb(rows: &Starts, columns: usize, to: [*mut u8; 3]);
     fn fill_yuv / yuv<const HALF_WIDTH: bool>(
-        luma: &Starts, chroma: &[Starts; 2], layout: &Chroma, matrix: &Matrix, columns: usize, to: [*mut u8; 3],
+        luma: &Starts, chroma: &[Starts; 2], ahead: [usize; 2], layout: &Chroma, matrix: &Matrix, columns: usize, to: [*mut u8; 3],
     );
     fn across / horizontal<const N: usize>(
         lanes: [*const u8; N], quads: &Quads, columns: usize, to: [*mut u8; N], stride: usize,
@@ -73,6 +73,7 @@ compiled! {
     fn down / vertical(stack: *const u8, stride: usize, quads: &Quads, at: usize, columns: usize, to: *mut u8);
     fn stack / stacked(rows: [*const u8; 4], columns: usize, to: *mut u8);
     fn unstack / unstacked(from: *const u8, columns: usize, to: [*mut u8; 4]);
+    fn interleave / interleaved(rows: [*const u8; 3], columns: usize, to: *mut u8);
 }
 
 /// Four vectors' dwords change places, in each quarter: dword `r` of vector `j` is dword `j` of vector `r`.
@@ -87,7 +88,12 @@ fn transpose<V: Vector>([a, b, c, d]: [V; 4]) -> [V; 4] {
 /// # Safety
 /// The processor has the vector's instructions; each row can be read there.
 #[inline(always)]
-unsafe fn lanes<V: Vector>(rows: &Starts, at: usize) -> [V; 4] {
+unsafe fn lanes<V: Vector>(rows: &Starts, at: usize, ahead: usize) -> [V; 4] {
+    if at.is_multiple_of(64) {
+        for row in &rows[..V::ROWS] {
+            V::expect(row.wrapping_add(at + ahead));
+        }
+    }
     let four = |row: usize| move |quarter: usize| rows[4 * quarter + row].wrapping_add(at);
     // SAFETY: the caller's promise.
     unsafe { transpose([V::gather(four(0)), V::gather(four(1)), V::gather(four(2)), V::gather(four(3))]) }
@@ -98,11 +104,11 @@ unsafe fn lanes<V: Vector>(rows: &Starts, at: usize) -> [V; 4] {
 /// # Safety
 /// The processor has the vector's instructions; `rows` can be read, and `to` written, for the columns rounded up to sixteen.
 #[inline(always)]
-unsafe fn plane<V: Vector>(rows: &Starts, columns: usize, to: *mut u8) {
+unsafe fn plane<V: Vector>(rows: &Starts, ahead: usize, columns: usize, to: *mut u8) {
     for at in (0..columns).step_by(QUARTER) {
         // SAFETY: the caller's promise.
         unsafe {
-            for (i, quad) in lanes::<V>(rows, at).into_iter().enumerate() {
+            for (i, quad) in lanes::<V>(rows, at, ahead).into_iter().enumerate() {
                 quad.store(to.add((at / 4 + i) * size_of::<V>()));
             }
         }
@@ -145,6 +151,7 @@ unsafe fn rgb<V: Vector>(rows: &Starts, columns: usize, to: [*mut u8; 3]) {
 unsafe fn yuv<V: Vector, const HALF_WIDTH: bool>(
     luma: &Starts,
     chroma: &[Starts; 2],
+    ahead: [usize; 2],
     layout: &Chroma,
     matrix: &Matrix,
     columns: usize,
@@ -166,7 +173,7 @@ unsafe fn yuv<V: Vector, const HALF_WIDTH: bool>(
         );
         let mut next = [[weights; 4]; 2];
         if HALF_WIDTH {
-            next = [lanes(&chroma[0], 0), lanes(&chroma[1], 0)];
+            next = [lanes(&chroma[0], 0, ahead[1]), lanes(&chroma[1], 0, ahead[1])];
         }
         for block in 0..columns.div_ceil(BLOCK) {
             // For each quad of luma, chroma of its even and of its odd columns; the later one in the lower word.
@@ -175,7 +182,7 @@ unsafe fn yuv<V: Vector, const HALF_WIDTH: bool>(
                 let now = next;
                 let behind = (block + 1) * QUARTER;
                 if behind <= layout.last {
-                    next = [lanes(&chroma[0], behind), lanes(&chroma[1], behind)];
+                    next = [lanes(&chroma[0], behind, ahead[1]), lanes(&chroma[1], behind, ahead[1])];
                 }
                 for plane in 0..2 {
                     let mut samples = [weights; QUADS + 1];
@@ -202,7 +209,7 @@ unsafe fn yuv<V: Vector, const HALF_WIDTH: bool>(
             } else {
                 for plane in 0..2 {
                     for half in 0..2 {
-                        let quads = lanes::<V>(&chroma[plane], block * BLOCK + half * QUARTER);
+                        let quads = lanes::<V>(&chroma[plane], block * BLOCK + half * QUARTER, ahead[1]);
                         for (i, quad) in quads.into_iter().enumerate() {
                             for turn in 0..2 {
                                 grid[plane][4 * half + i][turn] = quad.shuffle(places[turn]).dot8(weights);
@@ -212,7 +219,7 @@ unsafe fn yuv<V: Vector, const HALF_WIDTH: bool>(
                 }
             }
             for half in 0..2 {
-                for (i, quad) in lanes::<V>(luma, block * BLOCK + half * QUARTER).into_iter().enumerate() {
+                for (i, quad) in lanes::<V>(luma, block * BLOCK + half * QUARTER, ahead[0]).into_iter().enumerate() {
                     let i = 4 * half + i;
                     let ([cb_even, cb_odd], [cr_even, cr_odd]) = (grid[0][i], grid[1][i]);
                     let even = matrix.run(quad.dot8(eight[0]), cb_even, cr_even);
@@ -370,6 +377,40 @@ unsafe fn unstacked<V: Vector>(from: *const u8, columns: usize, to: [*mut u8; 4]
             }
             for (row, to) in transpose(parts).into_iter().zip(to) {
                 row.store(to.add(block * size_of::<V>()));
+            }
+        }
+    }
+}
+
+/// A row of three channels, interleaved.
+///
+/// # Safety
+/// The processor has the vector's instructions; `rows` can be read, and `to` written, for the columns rounded up to whole
+/// vectors' bytes.
+#[inline(always)]
+unsafe fn interleaved<V: Vector>(rows: [*const u8; 3], columns: usize, to: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // Which pixels' bytes of each channel stand in each of three quarters.
+        let mut places = [[V::splat(0); 3]; 3];
+        for (part, places) in places.iter_mut().enumerate() {
+            for (channel, places) in places.iter_mut().enumerate() {
+                let mut quarter = [OUT; QUARTER];
+                for (i, place) in quarter.iter_mut().enumerate() {
+                    let at = part * QUARTER + i;
+                    if at % 3 == channel {
+                        *place = (at / 3) as i8;
+                    }
+                }
+                *places = V::repeat(quarter);
+            }
+        }
+        for at in (0..columns).step_by(size_of::<V>()) {
+            let (r, g, b) = (V::load(rows[0].add(at)), V::load(rows[1].add(at)), V::load(rows[2].add(at)));
+            for (part, [of_r, of_g, of_b]) in places.into_iter().enumerate() {
+                // Each byte is of one channel, and 0 in the others.
+                let bytes = r.shuffle(of_r).add16(g.shuffle(of_g)).add16(b.shuffle(of_b));
+                bytes.scatter(|quarter| to.add(3 * at + (3 * quarter + part) * QUARTER));
             }
         }
     }

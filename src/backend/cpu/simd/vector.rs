@@ -56,6 +56,10 @@ pub trait Vector: Copy {
     /// So many bytes may be written.
     unsafe fn store(self, to: *mut u8);
 
+    /// Asks for the cache line at an address, which need not be one that may be read.
+    #[inline(always)]
+    fn expect(_address: *const u8) {}
+
     fn lo8(self, other: Self) -> Self;
     fn hi8(self, other: Self) -> Self;
     fn lo16(self, other: Self) -> Self;

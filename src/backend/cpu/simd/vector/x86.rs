@@ -53,6 +53,11 @@ impl Vector for Avx2 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_storeu_si256(to.cast(), self.0) }
     }
+    #[inline(always)]
+    fn expect(address: *const u8) {
+        // SAFETY: every x86-64 processor has the instruction, and it cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
     instructions! {
         lo8 _mm256_unpacklo_epi8;
         hi8 _mm256_unpackhi_epi8;
@@ -162,6 +167,11 @@ impl Vector for Avx512 {
     unsafe fn store(self, to: *mut u8) {
         // SAFETY: the caller's promise.
         unsafe { _mm512_storeu_si512(to.cast(), self.0) }
+    }
+    #[inline(always)]
+    fn expect(address: *const u8) {
+        // SAFETY: every x86-64 processor has the instruction, and it cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
     instructions! {
         lo8 _mm512_unpacklo_epi8;
