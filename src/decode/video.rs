@@ -338,6 +338,15 @@ impl VideoReader {
     }
 }
 
+/// How many seconds the video stream `wanted` lasts, where the container's header says so for sure, as MP4's does: opening a
+/// [`VideoReader`] looks at packets and decodes some.
+pub fn stated_seconds(source: Arc<dyn ByteSource>, wanted: Option<usize>) -> Option<f64> {
+    let input = Input::header(source).ok()?;
+    let (stream, _) = choose_stream(&input.streams(), wanted).ok()?;
+    let sure = input.container().starts_with("mov,") && !stream.encrypted;
+    stream.duration.filter(|_| sure).map(|ticks| info::seconds(ticks, stream.time_base))
+}
+
 fn decoder_options(options: &VideoOptions) -> DecoderOptions {
     DecoderOptions {
         threads: options.threads,

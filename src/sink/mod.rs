@@ -289,6 +289,9 @@ struct Part {
 
 /// The data of a shard in one of the formats.
 trait Body: Send {
+    /// Guesses how many samples there will be in all. A right guess, kept from before the first sample, saves time; a
+    /// wrong one changes nothing.
+    fn expect(&mut self, _samples: usize) {}
     /// Appends a sample; fills in what of its record only the sink knows.
     fn write(&mut self, sample: &mut Sample) -> Result<()>;
     /// Brings everything to disk. `prefix` is the split's folder with its slash, or empty.
@@ -339,6 +342,12 @@ impl ShardWriter {
         }
         self.body.write(&mut sample)?;
         self.table.write(sample.record)
+    }
+
+    /// Guesses how many samples there will be in all, before the next ones: it saves time where the guess stays the same
+    /// and is right.
+    pub fn expect(&mut self, samples: usize) {
+        self.body.expect(samples);
     }
 
     /// Samples written so far.
