@@ -222,23 +222,17 @@ impl Plan {
     fn plane(&self, data: &[u8], stride: usize, work: &mut Work, out: &mut Picture, channel: usize) {
         let reads = self.reads();
         let rows = Rows { data, stride, from: reads.x };
-        let Work { lanes: [one, two, _], stacks: [stack, ..] } = work;
+        let Work { lanes: [lanes, ..], stacks: [stack, ..] } = work;
         stack.reset(self.window.w, reads.h);
-        let mut strips = self.strips(reads.w, reads.h);
-        while let Some(strip) = strips.next() {
-            let from = |strip: Strip| Strip { y: reads.y + strip.y, ..strip };
-            let Pass::Weigh(weights) = &self.x else {
-                stack.put(self.level, rows, from(strip), strip.y);
-                continue;
-            };
-            one.fill_plane(self.level, rows, from(strip));
-            // Two strips at once have their weights loaded once.
-            match strips.next() {
-                Some(second) => {
-                    two.fill_plane(self.level, rows, from(second));
-                    simd::across_twice(self.level, [one, two], weights, stack, strip.y);
+        for strip in self.strips(reads.w, reads.h) {
+            let from = Strip { y: reads.y + strip.y, ..strip };
+            match &self.x {
+                Pass::Keep { .. } => stack.put(self.level, rows, from, strip.y),
+                // One strip at a time stays in the fastest cache.
+                Pass::Weigh(weights) => {
+                    lanes.fill_plane(self.level, rows, from);
+                    simd::across(self.level, [lanes], weights, std::array::from_mut(stack), strip.y);
                 }
-                None => simd::across(self.level, [one], weights, std::array::from_mut(stack), strip.y),
             }
         }
         self.column(stack, out, channel);

@@ -636,30 +636,14 @@ impl Stack {
 /// weights, to their rows of stacks from row `y` on: of the channels of a picture, or of parts of one plane. Lanes begin with
 /// column [`Weights::first`].
 pub fn across<const N: usize>(level: Level, lanes: [&Lanes; N], weights: &Weights, stacks: &mut [Stack; N], y: usize) {
-    let (columns, stride) = (stacks[0].columns, stacks[0].stride());
-    assert!(stacks.iter().all(|stack| stack.columns == columns));
-    pass(level, lanes, weights, columns, stacks.each_mut().map(|stack| stack.strip(level, y)), stride);
-}
-
-/// The same of two strips of one plane, the second from where the first ends.
-pub fn across_twice(level: Level, lanes: [&Lanes; 2], weights: &Weights, stack: &mut Stack, y: usize) {
-    let to = [stack.strip(level, y), stack.strip(level, y + level.rows())];
-    pass(level, lanes, weights, stack.columns, to, stack.stride());
-}
-
-fn pass<const N: usize>(
-    level: Level,
-    lanes: [&Lanes; N],
-    weights: &Weights,
-    columns: usize,
-    to: [*mut u8; N],
-    stride: usize,
-) {
     let reads = weights.reads.end - weights.first();
-    assert!(columns <= weights.starts.len() && lanes.iter().all(|lanes| lanes.width >= reads));
-    let lanes = lanes.map(|lanes| lanes.blocks.bytes(reads.next_multiple_of(4) * level.rows()));
+    let (columns, stride) = (stacks[0].columns, stacks[0].stride());
+    assert!(columns <= weights.starts.len() && stacks.iter().all(|stack| stack.columns == columns));
+    assert!(lanes.iter().all(|lanes| lanes.width >= reads));
+    let from = lanes.map(|lanes| lanes.blocks.bytes(reads.next_multiple_of(4) * level.rows()));
+    let to = stacks.each_mut().map(|stack| stack.strip(level, y));
     // SAFETY: lanes hold what the weights read; a stack has room for a vector's rows.
-    unsafe { kernels::across(level, lanes, &weights.quads, columns, to, stride) };
+    unsafe { kernels::across(level, from, &weights.quads, columns, to, stride) };
 }
 
 /// The vertical pass: row `at`, for a stack that begins with row [`Weights::first`], to `out`, which has [`ROOM`].
