@@ -530,6 +530,27 @@ mod tests {
     }
 
     #[test]
+    fn guesses_of_the_number_of_samples_change_nothing() {
+        let written = |guesses: [Option<usize>; 3]| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut writer = ShardWriter::begin(dir.path(), None, 7, "w", Format::Tensors, &[]).unwrap();
+            for (i, guess) in (1..).zip(guesses) {
+                guess.into_iter().for_each(|samples| writer.expect(samples));
+                writer.write(sample(i, Format::Tensors)).unwrap();
+            }
+            let objects = writer.finish().unwrap().publish().unwrap();
+            assert_eq!(Object::measure(dir.path(), &objects[0].path).unwrap(), objects[0], "{guesses:?}");
+            objects
+        };
+        let without = written([None; 3]);
+        for guesses in
+            [[Some(3); 3], [Some(3), None, None], [Some(2); 3], [Some(3), Some(4), Some(3)], [None, Some(3), None]]
+        {
+            assert_eq!(written(guesses), without, "{guesses:?}");
+        }
+    }
+
+    #[test]
     fn a_task_without_samples_publishes_nothing() {
         for format in Format::ALL {
             let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,8 @@
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
 
@@ -116,8 +118,35 @@ struct RowWriter {
     shape: Vec<usize>,
     rows: usize,
     /// Guess of the number of rows, and the digest of what was written under it.
-    digest: Option<(usize, Sha256)>,
+    digest: Option<(usize, Digesting)>,
     bytes: u64,
+}
+
+/// A digest that another thread computes while the file is written: a shard is mostly written in one go.
+struct Digesting {
+    to: SyncSender<Vec<u8>>,
+    thread: JoinHandle<String>,
+}
+
+impl Digesting {
+    /// `None` where no thread can be had.
+    fn start() -> Option<Digesting> {
+        // Rows wait for nobody's turn any more: few may be on their way.
+        let (to, from) = mpsc::sync_channel::<Vec<u8>>(2);
+        let work = move || {
+            let mut sha = Sha256::new();
+            from.iter().for_each(|bytes| sha.update(bytes));
+            hex(&sha.finalize())
+        };
+        let thread = std::thread::Builder::new().name("digest".into()).spawn(work).ok()?;
+        Some(Digesting { to, thread })
+    }
+
+    /// `None` where the thread is gone, which only a panic can do.
+    fn finish(self) -> Option<String> {
+        drop(self.to);
+        self.thread.join().ok()
+    }
 }
 
 impl RowWriter {
@@ -138,11 +167,11 @@ impl RowWriter {
             dtype,
             shape: shape.to_vec(),
             rows: 0,
-            digest: expected.map(|rows| (rows, Sha256::new())),
+            digest: expected.and_then(|rows| Some((rows, Digesting::start()?))),
             bytes: 0,
         };
         let header = writer.header(expected.unwrap_or(0))?;
-        writer.put(&header)?;
+        writer.put(header)?;
         Ok(writer)
     }
 
@@ -159,16 +188,16 @@ impl RowWriter {
         Ok(header)
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        if let Some((_, sha)) = &mut self.digest {
-            sha.update(bytes);
-        }
+    fn put(&mut self, bytes: Vec<u8>) -> Result<()> {
         self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(|e| store::failed("write", &self.path, &e))
+        self.file.write_all(&bytes).map_err(|e| store::failed("write", &self.path, &e))?;
+        // Whose thread is gone has no digest at the end.
+        self.digest.take_if(|(_, digest)| digest.to.send(bytes).is_err());
+        Ok(())
     }
 
     /// Appends one sample; `key` names it in errors.
-    pub fn write(&mut self, key: &str, dtype: Dtype, shape: &[usize], data: &[u8]) -> Result<()> {
+    pub fn write(&mut self, key: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>) -> Result<()> {
         if shape != self.shape {
             return Err(Error::input(
                 RejectKind::Op,
@@ -192,17 +221,18 @@ impl RowWriter {
 
     /// Makes the header right and syncs the file; its path, size and digest.
     pub fn finish(mut self) -> Result<(PathBuf, u64, String)> {
-        let digest = self.digest.take().filter(|(expected, _)| *expected == self.rows);
         let bytes = self.bytes;
+        let digest = self.digest.take().filter(|(expected, _)| *expected == self.rows);
+        let digest = digest.and_then(|(_, digest)| digest.finish());
         if digest.is_none() {
             let header = self.header(self.rows)?;
             self.file.seek(SeekFrom::Start(0)).map_err(|e| store::failed("seek in", &self.path, &e))?;
-            self.put(&header)?;
+            self.put(header)?;
         }
         self.file.flush().map_err(|e| store::failed("write", &self.path, &e))?;
         self.file.get_ref().sync_all().map_err(|e| store::failed("sync", &self.path, &e))?;
         let (bytes, sha256) = match digest {
-            Some((_, sha)) => (bytes, hex(&sha.finalize())),
+            Some(sha256) => (bytes, sha256),
             // The header, which comes first, was known last: the digest needs a second look at the file.
             None => file_digest(&self.path)?,
         };
@@ -235,7 +265,8 @@ impl Body for ArrayBody {
     fn write(&mut self, sample: &mut Sample) -> Result<()> {
         // There are no encoded bytes to digest.
         sample.record.sha256 = None;
-        let Sample { key, ext, data, shape, dtype, fields, .. } = &*sample;
+        let data = std::mem::take(&mut sample.data);
+        let Sample { key, ext, shape, dtype, fields, .. } = &*sample;
         if let Some((field, _)) = fields.first() {
             return Err(Error::usage(format!(
                 "format tensors has no file for the field {field} of sample {key}: leave out --field (the column is in the \
