@@ -29,6 +29,9 @@ struct Taps {
     stride: u32,
     first: i32,
     row: i32,
+    digits: u32,
+    groups: u32,
+    count: u32,
 }
 
 struct Axis {

@@ -15,7 +15,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::backend::device::{self, Device};
+use crate::decode::hardware;
 use crate::decode::image::PhotoOptions;
+use crate::decode::route::Demand;
 use crate::error::{Error, Result};
 use crate::input::InputSpec;
 use crate::op::{self, Op};
@@ -370,6 +372,8 @@ pub struct Job {
     portable: InputSpec,
     /// Where the operations run.
     pub device: Device,
+    /// What decodes.
+    pub decoder: Demand,
 }
 
 impl Job {
@@ -426,15 +430,12 @@ impl Job {
         if file.fallback == Fallback::Forbid {
             device::check(device).map_err(|e| e.context(format!("device {device}")))?;
         }
-        decoder(&file)?;
+        let decoder: Demand = file.decoder.parse()?;
+        if let (Fallback::Forbid, Demand::Hardware(kind)) = (file.fallback, decoder) {
+            hardware::find(kind).map_err(|why| Error::unavailable(format!("decoder {decoder}: {why}")))?;
+        }
         let portable = file.input.portable()?;
-        Ok(Job { sampling, program, photo, encoding, threads, device, portable, file })
-    }
-
-    /// The demanded decoder, where this build does not have it, as an entry of the report's fallbacks.
-    pub fn fallbacks(&self) -> Vec<Value> {
-        let entry = |from: &str| json!({ "uri": null, "what": "decoder", "from": from, "to": SOFTWARE, "reason": "this build does not have it" });
-        missing_decoder(&self.file).map(entry).into_iter().collect()
+        Ok(Job { sampling, program, photo, encoding, threads, device, decoder, portable, file })
     }
 
     /// Everything that can change a byte of the result, and nothing else.
@@ -583,29 +584,6 @@ fn one_size(program: &Program) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-/// The only decoders that this build has.
-const SOFTWARE: &str = "software";
-
-/// The demanded decoder, where it is another.
-fn missing_decoder(file: &JobFile) -> Option<&str> {
-    Some(file.decoder.as_str()).filter(|decoder| !["auto", SOFTWARE].contains(decoder))
-}
-
-fn decoder(file: &JobFile) -> Result<()> {
-    let decoders = ["auto", SOFTWARE, "nvdec", "vaapi", "vulkan", "videotoolbox", "d3d11va", "qsv"];
-    if !decoders.contains(&file.decoder.as_str()) {
-        return Err(Error::usage(format!("decoder {}: it is one of {}", file.decoder, decoders.join(", "))));
-    }
-    let Some(decoder) = missing_decoder(file) else { return Ok(()) };
-    let text = format!("decoder {decoder} is demanded, but this build of framemill only has {SOFTWARE}");
-    match file.fallback {
-        Fallback::Forbid => return Err(Error::unavailable(format!("{text}: use {SOFTWARE}, or --fallback warn"))),
-        Fallback::Warn => tracing::warn!("{text}; falling back to it"),
-        Fallback::Allow => {}
-    }
-    Ok(())
 }
 
 #[cfg(test)]

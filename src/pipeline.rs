@@ -9,6 +9,7 @@ mod budget;
 mod collect;
 mod compute;
 mod decode;
+mod decoders;
 mod fallbacks;
 mod feed;
 mod meter;
@@ -25,7 +26,9 @@ use crossbeam_channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::backend::{Backend, device};
+use crate::backend::{Backend, Log, device};
+use crate::decode::hardware;
+use crate::decode::route::Demand;
 use crate::error::{Error, RejectKind, Result};
 use crate::job::{Fallback, Job};
 use crate::plan::{Plan, Unit};
@@ -35,6 +38,7 @@ use crate::task::{Ledger, Receipt, Reject};
 pub use budget::{Budget, Credit};
 use collect::{Collector, Message, commit};
 use decode::{Exit, Halt, Work};
+use decoders::Decoders;
 use fallbacks::Fallbacks;
 use meter::Stage;
 
@@ -173,6 +177,10 @@ struct Shared<'a> {
     again: Mutex<Vec<u64>>,
     streamed: Mutex<Vec<(Receipt, Vec<Reject>)>>,
     fallbacks: Fallbacks,
+    /// What decodes: what the job demands, where it is there.
+    #[cfg_attr(not(feature = "ffmpeg"), expect(dead_code, reason = "without FFmpeg there are no videos"))]
+    decoder: Demand,
+    decoders: Decoders,
     decode: Stage,
     compute: Stage,
     encode: Stage,
@@ -231,6 +239,8 @@ pub struct Outcome {
     pub streamed: Vec<(Receipt, Vec<Reject>)>,
     /// What the Program ran on; `None` where no engine was needed.
     pub device: Option<String>,
+    /// What that device did in this process; `None` for the CPU.
+    pub device_work: Option<Log>,
     /// What the CPU did in a device's place.
     pub fallbacks: Vec<Value>,
     /// Stages, queues, budgets.
@@ -261,6 +271,7 @@ pub fn run(
         }
     };
     let memory = job.file.memory.0;
+    let fallbacks = Fallbacks::new(job.file.fallback == Fallback::Warn);
     let shared = Shared {
         job,
         stop,
@@ -279,7 +290,9 @@ pub fn run(
         left: Mutex::default(),
         again: Mutex::default(),
         streamed: Mutex::default(),
-        fallbacks: Fallbacks::new(job.file.fallback == Fallback::Warn),
+        decoder: decoder(job, &fallbacks)?,
+        decoders: Decoders::default(),
+        fallbacks,
         decode: Stage::default(),
         compute: Stage::default(),
         encode: Stage::default(),
@@ -325,9 +338,25 @@ pub fn run(
     }
     outcome.left = std::mem::take(&mut *lock(&shared.left));
     outcome.streamed = std::mem::take(&mut *lock(&shared.streamed));
+    outcome.device_work = backend.log();
     outcome.fallbacks = shared.fallbacks.report();
     outcome.timing = timing(&shared, begun.elapsed());
     Ok(outcome)
+}
+
+/// The decoder that the job demands, or software where it is not there and that may be.
+fn decoder(job: &Job, fallbacks: &Fallbacks) -> Result<Demand> {
+    let Demand::Hardware(kind) = job.decoder else { return Ok(job.decoder) };
+    match hardware::find(kind) {
+        Ok(_) => Ok(job.decoder),
+        Err(why) if job.file.fallback == Fallback::Forbid => {
+            Err(Error::unavailable(format!("decoder {}: {why}", kind.name())))
+        }
+        Err(why) => {
+            fallbacks.decoder(None, kind.name(), &format!("decoder {}: {why}", kind.name()));
+            Ok(Demand::Software)
+        }
+    }
 }
 
 fn timing(shared: &Shared, wall: Duration) -> Value {
@@ -350,6 +379,7 @@ fn timing(shared: &Shared, wall: Duration) -> Value {
     json!({
         "seconds": seconds,
         "queues": queues,
+        "decoders": shared.decoders.report(),
         "packets_fed": shared.packets_fed.load(Ordering::Relaxed),
         "budget": {
             "frames": { "limit": shared.budget.limit(), "high_water": shared.budget.high_water() },
@@ -428,7 +458,7 @@ fn pass(
         for i in 0..threads {
             let (work_out, sample_out, solo) = (work_out.clone(), sample_out.clone(), &solo);
             let work = move || {
-                shared.decode.thread(|| decoder(shared, queue, observer, suspects, solo, &work_out, &sample_out))
+                shared.decode.thread(|| decode_units(shared, queue, observer, suspects, solo, &work_out, &sample_out))
             };
             start(scope, shared, &mut handles, format!("decode-{i}"), work);
         }
@@ -527,7 +557,7 @@ struct Numbered<T> {
 }
 
 /// One thread of the decode stage.
-fn decoder(
+fn decode_units(
     shared: &Shared,
     queue: &Queue,
     observer: &dyn Observer,

@@ -29,13 +29,13 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
         seconds = json!({});
     }
     seconds["wall"] = json!((run.wall * 1e3).round() / 1e3);
-    let fallbacks = [job.fallbacks(), run.finished.outcome.fallbacks.clone()].concat();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "job": job.identity()["job"],
         "fingerprint": fingerprint,
         "device": run.finished.outcome.device,
-        "decoders": ["software"],
+        "device_work": run.finished.outcome.device_work,
+        "decoders": timing["decoders"],
         "inputs": {
             "found": totals.inputs,
             "done": totals.inputs_done,
@@ -52,7 +52,7 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
         "queues": timing["queues"],
         "budget": timing["budget"],
         "cost": cost(job, run),
-        "fallbacks": fallbacks,
+        "fallbacks": run.finished.outcome.fallbacks,
         "peak_memory": run.finished.peak_memory,
         "tasks": {
             "planned": totals.tasks,
@@ -130,6 +130,10 @@ pub fn text(report: &Value) -> String {
             t("blocked"),
             times["threads"]
         );
+    }
+    for decoder in report["decoders"].as_array().into_iter().flatten() {
+        let name = decoder["decoder"].as_str().unwrap_or("?");
+        out += &format!("decoder {name}: {} frames of {} units\n", decoder["frames"], decoder["units"]);
     }
     for fallback in report["fallbacks"].as_array().into_iter().flatten() {
         let word = |key: &str| fallback[key].as_str().unwrap_or("?");

@@ -37,7 +37,7 @@ macro_rules! same_layout {
 #[test]
 fn blocks_lie_alike() {
     let module = shaders();
-    same_layout!(&module, Taps { table, weights, stride, first, row });
+    same_layout!(&module, Taps { table, weights, stride, first, row, digits, groups, count });
     same_layout!(&module, Axis { sub, bits, offset, last });
     same_layout!(
         &module,

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use super::Backend;
 use super::cpu::Cpu;
 use super::fallback::Guarded;
-#[cfg(feature = "wgpu")]
 use super::selftest;
+#[cfg(feature = "cuda")]
+use super::team::Team;
 use crate::error::{Error, Result};
 
 /// A demanded device.
@@ -20,8 +21,10 @@ pub enum Device {
     Cpu,
     /// An adapter of wgpu's: this one, or the best, software included.
     Wgpu(Option<usize>),
-    /// NVIDIA's own interface.
-    Cuda,
+    /// NVIDIA's own interface: this device, or the first.
+    Cuda(Option<usize>),
+    /// All devices of NVIDIA's interface, in turns.
+    CudaAll,
 }
 
 impl FromStr for Device {
@@ -33,7 +36,8 @@ impl FromStr for Device {
             ("auto", None, _) => Ok(Device::Auto),
             ("cpu", None, _) => Ok(Device::Cpu),
             ("wgpu", _, Ok(index)) => Ok(Device::Wgpu(index)),
-            ("cuda", Some("all"), _) | ("cuda", _, Ok(_)) => Ok(Device::Cuda),
+            ("cuda", Some("all"), _) => Ok(Device::CudaAll),
+            ("cuda", _, Ok(index)) => Ok(Device::Cuda(index)),
             _ => Err(Error::usage(format!("device {text}: it is one of auto, cpu, wgpu[:n], cuda[:n|:all]"))),
         }
     }
@@ -46,14 +50,16 @@ impl fmt::Display for Device {
             Device::Cpu => f.write_str("cpu"),
             Device::Wgpu(None) => f.write_str("wgpu"),
             Device::Wgpu(Some(index)) => write!(f, "wgpu:{index}"),
-            Device::Cuda => f.write_str("cuda"),
+            Device::Cuda(None) => f.write_str("cuda"),
+            Device::Cuda(Some(index)) => write!(f, "cuda:{index}"),
+            Device::CudaAll => f.write_str("cuda:all"),
         }
     }
 }
 
 /// Why there is no CUDA here.
-pub const NO_CUDA: &str = "built without CUDA: this version does not have that backend yet; an NVIDIA GPU is used through \
-    its Vulkan driver, with --device wgpu";
+#[cfg(not(feature = "cuda"))]
+pub const NO_CUDA: &str = "built without cuda: build with the feature cuda";
 
 /// Why there is no wgpu here.
 #[cfg(not(feature = "wgpu"))]
@@ -78,7 +84,12 @@ pub fn check(device: Device) -> Result<()> {
         Device::Wgpu(index) => super::wgpu::adapter::choose(index, true).map(drop),
         #[cfg(not(feature = "wgpu"))]
         Device::Wgpu(_) => Err(Error::unavailable(NO_WGPU)),
-        Device::Cuda => Err(Error::unavailable(NO_CUDA)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(index) => super::cuda::choose(index).map(drop),
+        #[cfg(feature = "cuda")]
+        Device::CudaAll => super::cuda::choose(None).map(drop),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) | Device::CudaAll => Err(Error::unavailable(NO_CUDA)),
     }
 }
 
@@ -98,29 +109,60 @@ pub fn bare(device: Device, memory: u64) -> Result<Option<Box<dyn Backend>>> {
         }
         #[cfg(not(feature = "wgpu"))]
         Device::Wgpu(_) => Err(Error::unavailable(NO_WGPU)),
-        Device::Cuda => Err(Error::unavailable(NO_CUDA)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(index) => Ok(Some(Box::new(super::cuda::Cuda::open(super::cuda::choose(index)?, memory)?))),
+        #[cfg(feature = "cuda")]
+        Device::CudaAll => {
+            super::cuda::choose(None)?;
+            let all = crate::ffi::cu::list()?;
+            let share = memory / all.len() as u64;
+            let open = |info| Ok(Box::new(super::cuda::Cuda::open(info, share)?) as Box<dyn Backend>);
+            Ok(Some(Box::new(Team::new(all.into_iter().map(open).collect::<Result<_>>()?))))
+        }
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) | Device::CudaAll => Err(Error::unavailable(NO_CUDA)),
     }
 }
 
-/// The best GPU, which must pass its self-test.
-#[cfg(feature = "wgpu")]
+/// The best GPU, which must pass its self-test: by NVIDIA's own interface where it is there, else by wgpu's.
 fn best(memory: u64) -> Result<Option<Box<dyn Backend>>> {
-    // Looking for adapters loads every driver, software ones too: tens of MB where there is nothing to find.
-    if !super::wgpu::adapter::may_have_gpu() {
-        return Ok(None);
-    }
-    let Ok(adapter) = super::wgpu::adapter::choose(None, false) else { return Ok(None) };
-    let backend = super::wgpu::Wgpu::open(adapter, memory)?;
-    let faults = selftest::run(&backend).faults;
+    let backend = match first(memory)? {
+        Some(backend) => backend,
+        None => return Ok(None),
+    };
+    let faults = selftest::run(&*backend).faults;
     match faults.first() {
-        None => Ok(Some(Box::new(backend))),
+        None => Ok(Some(backend)),
         Some(fault) => Err(Error::unavailable(format!("{} failed its self-test: {fault}", backend.name()))),
     }
 }
 
-#[cfg(not(feature = "wgpu"))]
-fn best(_: u64) -> Result<Option<Box<dyn Backend>>> {
+fn first(memory: u64) -> Result<Option<Box<dyn Backend>>> {
+    // Looking for adapters loads every driver, software ones too: tens of MB where there is nothing to find.
+    if !may_have_gpu() {
+        return Ok(None);
+    }
+    #[cfg(feature = "cuda")]
+    if let Ok(info) = super::cuda::choose(None) {
+        return Ok(Some(Box::new(super::cuda::Cuda::open(info, memory)?)));
+    }
+    #[cfg(feature = "wgpu")]
+    if let Ok(adapter) = super::wgpu::adapter::choose(None, false) {
+        return Ok(Some(Box::new(super::wgpu::Wgpu::open(adapter, memory)?)));
+    }
     Ok(None)
+}
+
+/// Whether this machine may have a GPU: on Linux its kernel driver makes a device file.
+pub fn may_have_gpu() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    // DRM's render nodes; NVIDIA's own; WSL's; those of phones' drivers.
+    let own = ["/dev/nvidiactl", "/dev/dxg", "/dev/kgsl-3d0", "/dev/mali0"];
+    let names = std::fs::read_dir("/dev/dri").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.into_iter().any(|name| name.to_string_lossy().starts_with("renderD"))
+        || own.iter().any(|path| std::path::Path::new(path).exists())
 }
 
 /// The backend that a run uses: what is demanded, or the CPU where that may be. With `forbidden` a demanded device is
@@ -144,10 +186,9 @@ mod tests {
 
     #[test]
     fn words_are_read_and_written() {
-        for text in ["auto", "cpu", "wgpu", "wgpu:2", "cuda"] {
+        for text in ["auto", "cpu", "wgpu", "wgpu:2", "cuda", "cuda:1", "cuda:all"] {
             assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
         }
-        assert_eq!("cuda:all".parse::<Device>().unwrap(), Device::Cuda);
         for text in ["tpu", "cpu:1", "wgpu:x", "cuda:-1", "auto:0", ""] {
             assert_eq!(text.parse::<Device>().unwrap_err().exit_code(), 2, "{text}");
         }
@@ -155,11 +196,13 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_refused_or_named() {
-        let refused = open(Device::Cuda, true, 1 << 20).err().unwrap();
+        let absent = Device::Cuda(Some(999));
+        let refused = open(absent, true, 1 << 20).err().unwrap();
         assert_eq!(refused.exit_code(), 69);
-        assert_eq!(check(Device::Cuda).unwrap_err().exit_code(), 69);
-        let opened = open(Device::Cuda, false, 1 << 20).unwrap();
-        assert_eq!((opened.backend.name(), opened.missing.as_deref()), ("cpu", Some(NO_CUDA)));
+        assert_eq!(check(absent).unwrap_err().exit_code(), 69);
+        let opened = open(absent, false, 1 << 20).unwrap();
+        assert_eq!(opened.backend.name(), "cpu");
+        assert!(refused.message.ends_with(&opened.missing.unwrap()), "{}", refused.message);
         let cpu = open(Device::Cpu, true, 1 << 20).unwrap();
         assert_eq!((cpu.backend.name(), cpu.missing), ("cpu", None));
     }

@@ -5,7 +5,7 @@
 //! that the device cannot take is an input's error, and a device that failed twice ends the run.
 
 use super::cpu::Cpu;
-use super::{Backend, Item, Pace, Pending, Processed};
+use super::{Backend, Item, Log, Pace, Pending, Processed, Speed};
 use crate::error::{Class, Error, RejectKind, Result};
 use crate::program::Program;
 
@@ -54,6 +54,14 @@ impl Backend for Guarded {
 
     fn pace(&self) -> Pace {
         self.device.pace()
+    }
+
+    fn log(&self) -> Option<Log> {
+        self.device.log()
+    }
+
+    fn speed(&self, program: &Program, items: &[Item], rounds: u32) -> Result<Option<Speed>> {
+        self.device.speed(program, items, rounds)
     }
 
     fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {

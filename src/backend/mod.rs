@@ -4,14 +4,25 @@
 //! later, so that its caller can submit the next one in between; the CPU computes when the results are asked for.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod device;
 pub mod fallback;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub mod flights;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod load;
+#[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
+mod parity;
 pub mod selftest;
+#[cfg(feature = "cuda")]
+mod team;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -60,6 +71,42 @@ pub struct Pace {
     pub ahead: usize,
 }
 
+/// What a device did since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Log {
+    /// Batches that came back.
+    pub batches: u64,
+    /// Bytes that went up.
+    pub bytes_up: u64,
+    /// Bytes that came down.
+    pub bytes_down: u64,
+    /// Seconds in kernels by the device's own clock; none where it does not tell.
+    pub seconds: Option<f64>,
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl Log {
+    fn add(&mut self, journey: flights::Journey) {
+        self.batches += 1;
+        self.bytes_up += journey.up;
+        self.bytes_down += journey.down;
+        if let Some(seconds) = journey.computed {
+            *self.seconds.get_or_insert(0.0) += seconds;
+        }
+    }
+}
+
+/// How fast a device runs a Program by itself, and what its memory allows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Speed {
+    /// Pictures a second, from frames in the device's memory to tensors there.
+    pub pictures: f64,
+    /// Bytes a second that a copy inside its memory reads and writes.
+    pub copied: f64,
+    /// Bytes a second that a copy from the host brings up; none where it was not measured.
+    pub raised: Option<f64>,
+}
+
 /// Something that can run Programs.
 ///
 /// Errors of results: [`crate::error::RejectKind::Op`] where an operation does not fit the picture; from a device also
@@ -71,6 +118,19 @@ pub trait Backend: Send + Sync {
 
     /// How it is best fed.
     fn pace(&self) -> Pace;
+
+    /// What a device did since it was opened; none where there is no device.
+    fn log(&self) -> Option<Log> {
+        None
+    }
+
+    /// How fast it runs `program` on `items`, `rounds` times on end; none where there is no device.
+    ///
+    /// # Errors
+    /// As the results of [`Backend::submit`].
+    fn speed(&self, _program: &Program, _items: &[Item], _rounds: u32) -> Result<Option<Speed>> {
+        Ok(None)
+    }
 
     /// Begins to run `program` on `items`.
     fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a>;

@@ -1,5 +1,6 @@
 //! The command line: the only floor that prints, installs signal handlers and decides exit codes.
 
+mod decoders;
 mod devices;
 mod flags;
 mod heartbeat;
@@ -139,6 +140,12 @@ fn command() -> Command {
                         .default_value("auto")
                         .help("Which device"),
                 )
+                .arg(
+                    Arg::new("speed")
+                        .long("speed")
+                        .action(ArgAction::SetTrue)
+                        .help("Also how fast it runs the common list, beside what its memory allows"),
+                )
                 .arg(json()),
         )
         .subcommand(Command::new("schema").about("JSON Schema of the job file"))
@@ -216,7 +223,7 @@ fn dispatch(matches: &ArgMatches) -> Result<u8> {
         "devices" => devices::devices(m.get_flag("json")),
         "selftest" => {
             let device = m.get_one::<String>("device").map(String::as_str).unwrap_or_default();
-            devices::selftest(device, m.get_flag("json"))
+            devices::selftest(device, m.get_flag("speed"), m.get_flag("json"))
         }
         "schema" => print(&pretty(&JobFile::schema())),
         "completions" => {

@@ -69,6 +69,7 @@ pub fn text(report: &Value) -> String {
     line("stream", word("stream_index").map(|n| format!("{n} of the container (video streams: {videos})")));
     let decoder = word("decoder").filter(|d| Some(d) != word("codec").as_ref());
     line("codec", word("codec").map(|c| decoder.map_or(c.clone(), |d| format!("{c} (decoder {d})"))));
+    line("decoded by", word("decoded_by").map(|d| format!("{d}: {}", word("decoded_by_reason").unwrap_or_default())));
     line("pixel format", word("pixel_format"));
     let size = |kind: &str| Some(format!("{} x {}", word(&format!("{kind}_width"))?, word(&format!("{kind}_height"))?));
     let stored = size("stored").filter(|s| Some(s) != size("source").as_ref());
@@ -208,6 +209,7 @@ fn video(source: Arc<dyn ByteSource>, uri: &str, options: &Options) -> Result<Va
     };
     warning = warning.or_else(|| reader.first_error());
 
+    let route = reader.route_of(crate::decode::route::Demand::Auto);
     let info = reader.info();
     let stored = frame.as_ref().map_or((info.width, info.height), |f| (f.width, f.height));
     let aspect = frame.as_ref().map_or(info.sample_aspect, |f| f.sample_aspect);
@@ -239,6 +241,8 @@ fn video(source: Arc<dyn ByteSource>, uri: &str, options: &Options) -> Result<Va
         "video_streams": info.video_streams,
         "codec": info.codec,
         "decoder": info.decoder,
+        "decoded_by": route.name(),
+        "decoded_by_reason": route.reason,
         "pixel_format": info.pixel_format,
     }));
     out.extend(sizes(stored, orientation));

@@ -1,4 +1,6 @@
 //! Decoding: videos and photos become [`Frame`](crate::frame::Frame)s.
+pub mod hardware;
 pub mod image;
+pub mod route;
 #[cfg(feature = "ffmpeg")]
 pub mod video;

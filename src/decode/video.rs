@@ -1,4 +1,4 @@
-//! [`VideoReader`]: the frames of one video stream, in presentation order, decoded in software.
+//! [`VideoReader`]: the frames of one video stream, in presentation order, decoded in software or by hardware.
 //!
 //! Promises:
 //! - As many frames as FFmpeg's own program gives, with its time stamps; a frame's samples are shared with the decoder,
@@ -6,22 +6,28 @@
 //! - Seeking and jumping give the very frames that reading from the start would have given, or do not happen: only
 //!   streams whose packets were all looked at and found regular are jumped in, a lead-in is decoded and thrown away, and
 //!   a seek that does not show what it should steps back, at last to the beginning.
-//! - Damage is never silent: every failed packet, flagged frame and complaint of a decoder is remembered.
+//! - Damage is never silent: every failed packet, flagged frame and complaint of a decoder is remembered. A hardware
+//!   decoder is held to more: a packet without a picture and a change of size count as damage too. What a damaged reader
+//!   on hardware gave is not to be used: software decodes it again.
 //!
 //! Everything is read through one [`ByteSource`]; see `ffi::av` for what a hostile file cannot do.
 
 mod clock;
+mod facts;
 mod index;
 mod info;
 mod nal;
 mod pixels;
 mod seek;
 mod step;
+mod surface;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::bytes::ByteSource;
+use crate::decode::hardware::{self, Device, Fault, Hardware};
+use crate::decode::route::{Demand, Facts, Route};
 use crate::error::{Error, RejectKind, Result};
 use crate::ffi::av::{Decoder, DecoderOptions, Input, Packet, Picture, PictureInfo, Read, Receive, Stream};
 use crate::frame::Frame;
@@ -44,6 +50,8 @@ pub struct VideoOptions {
     pub keyframes_only: bool,
     /// Hide damage in one fixed way; with one thread a damaged file then decodes alike every time.
     pub concealment_fixed: bool,
+    /// What decodes, where it can; [`VideoReader::route`] tells what does.
+    pub decoder: Demand,
 }
 
 impl Default for VideoOptions {
@@ -54,6 +62,7 @@ impl Default for VideoOptions {
             max_pixels: 178_956_970,
             keyframes_only: false,
             concealment_fixed: false,
+            decoder: Demand::Software,
         }
     }
 }
@@ -93,6 +102,15 @@ pub struct Counters {
     pub seeks: u64,
 }
 
+/// A packet whose picture has not come yet.
+struct Inside {
+    pts: Option<i64>,
+    key: bool,
+    corrupt: bool,
+    /// No picture is to come.
+    hidden: bool,
+}
+
 /// The packets of a stream, if they have been looked at.
 enum Indexed {
     NotYet,
@@ -129,13 +147,22 @@ pub struct VideoReader {
     stream: usize,
     info: VideoInfo,
     nals: Option<Nals>,
+    facts: Facts,
+    route: Route,
+    /// What decodes in software's place.
+    hardware: Option<Arc<Hardware>>,
     decoder: Decoder,
     input: Input,
     packet: Packet,
     picture: Picture,
     clock: Clock,
-    /// Times and flags of packets in the decoder.
-    inside: VecDeque<(Option<i64>, bool, bool)>,
+    /// Packets in the decoder.
+    inside: VecDeque<Inside>,
+    /// Time of the picture that hardware gave last since it began, and the size of its first.
+    last_shown: Option<i64>,
+    first_size: Option<(u32, u32)>,
+    /// Pictures that the test decoder was given.
+    pictures: u64,
     current: Option<FrameMeta>,
     index: Indexed,
     /// Place in decoding order of the next packet, where the packets are indexed and it is known.
@@ -177,7 +204,16 @@ impl VideoReader {
         if stream.encrypted {
             return Err(Error::input(RejectKind::Encrypted, "the video stream is protected; decrypt it first"));
         }
-        let decoder = Decoder::open(&input, stream.index, &decoder_options(options))?;
+        let facts = facts::facts(&stream, input.duration());
+        let (mut route, mut hardware) = hardware::choose(&facts, options.decoder);
+        let decoder = match (open_decoder(&input, stream.index, options, hardware.as_deref()), &hardware) {
+            (Err(e), Some(_)) => {
+                route = Route::software(format!("{} did not open: {}", route.name(), e.message));
+                hardware = None;
+                open_decoder(&input, stream.index, options, None)?
+            }
+            (opened, _) => opened?,
+        };
         let info = VideoInfo::new(&input, &stream, count, decoder.name())?;
         let clock = Clock::new(stream.time_base, decoder.frame_rate(), decoder.delay());
         let mut reader = VideoReader {
@@ -187,12 +223,18 @@ impl VideoReader {
             stream: stream.index,
             nals: Nals::new(&info.codec, &stream.extradata),
             info,
+            facts,
+            route,
+            hardware,
             input,
             decoder,
             packet: Packet::new()?,
             picture: Picture::new()?,
             clock,
             inside: VecDeque::new(),
+            last_shown: None,
+            first_size: None,
+            pictures: 0,
             current: None,
             index: Indexed::NotYet,
             cursor: Some(0),
@@ -214,6 +256,16 @@ impl VideoReader {
     /// What the container says of the stream.
     pub fn info(&self) -> &VideoInfo {
         &self.info
+    }
+
+    /// What decodes, and why.
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// What would decode if `demand` were made.
+    pub fn route_of(&self, demand: Demand) -> Route {
+        hardware::choose(&self.facts, demand).0
     }
 
     /// What was done so far.
@@ -299,10 +351,16 @@ impl VideoReader {
 
     fn convert(&self) -> Result<Frame> {
         let meta = self.current.ok_or_else(|| Error::bug("a frame was asked for where there is none"))?;
-        let picture = Arc::new(self.picture.share()?);
-        let (format, planes) = pixels::planes(&picture)?;
+        let surface = self.picture.on_device();
+        let picture = Arc::new(if surface { self.picture.download()? } else { self.picture.share()? });
         let look = picture.info().look;
-        let name = picture.layout().map(|l| l.name).unwrap_or_default();
+        // Surfaces have formats of their own; what counts is the one that software would give.
+        let layout = if surface { self.decoder.host_layout() } else { picture.layout() };
+        let (format, planes) = match &layout {
+            Some(layout) if surface => surface::planes(&picture, layout)?,
+            _ => pixels::planes(&picture)?,
+        };
+        let name = layout.map(|l| l.name).unwrap_or_default();
         let tags = info::refine(info::tags(&look, &name)?, &self.info.tags);
         let (width, height) = picture.size();
         let orientation = match look.display {
@@ -347,12 +405,22 @@ pub fn stated_seconds(source: Arc<dyn ByteSource>, wanted: Option<usize>) -> Opt
     stream.duration.filter(|_| sure).map(|ticks| info::seconds(ticks, stream.time_base))
 }
 
-fn decoder_options(options: &VideoOptions) -> DecoderOptions {
-    DecoderOptions {
+/// Opens the decoder of a stream, on hardware where it is given.
+fn open_decoder(input: &Input, stream: usize, options: &VideoOptions, hardware: Option<&Hardware>) -> Result<Decoder> {
+    let device = match hardware.map(|h| &h.device) {
+        Some(Device::Test(Fault::Refuse)) => {
+            return Err(Error::input(RejectKind::DeviceUnsupported, "it was told to refuse"));
+        }
+        Some(Device::Real(device)) => Some(device),
+        _ => None,
+    };
+    let options = DecoderOptions {
         threads: options.threads,
         max_pixels: options.max_pixels,
         concealment_fixed: options.concealment_fixed,
-    }
+        device,
+    };
+    Decoder::open(input, stream, &options)
 }
 
 fn check_size(size: (u32, u32), max_pixels: u64) -> Result<()> {

@@ -1,4 +1,4 @@
-//! FFmpeg: demuxing and software decoding behind safe types.
+//! FFmpeg: demuxing and decoding behind safe types.
 //!
 //! Promises: all bytes come from one [`ByteSource`]; no demuxer of the allowed ones can open anything else, and what
 //! tries is refused; nothing is printed; numbers read from files are never made into Rust enums. Every handle has one
@@ -32,9 +32,12 @@ pub fn versions() -> Vec<String> {
     numbers.map(|(name, v)| format!("{name} {}.{}.{}", v >> 16, (v >> 8) & 255, v & 255)).to_vec()
 }
 
+mod hw;
 mod io;
 mod log;
 mod picture;
+
+pub use hw::{HwDevice, nvdec_tells_damage};
 
 use io::Io;
 use log::Listener;
@@ -173,6 +176,8 @@ pub struct Stream {
     pub pixel_format: String,
     /// Picture size.
     pub size: (u32, u32),
+    /// FFmpeg's number of the codec's profile.
+    pub profile: i32,
     /// Seconds a tick.
     pub time_base: (i32, i32),
     /// First presentation time in ticks.
@@ -384,6 +389,7 @@ impl Input {
             codec: codec_name(raw!(p, codec_id)),
             pixel_format: if video { picture::format_name(p.format) } else { String::new() },
             size: (p.width.max(0) as u32, p.height.max(0) as u32),
+            profile: p.profile,
             time_base: (s.time_base.num, s.time_base.den),
             start: stamp(s.start_time),
             duration: stamp(s.duration).filter(|&d| d > 0),
@@ -636,13 +642,15 @@ impl Drop for Packet {
 
 /// How to decode.
 #[derive(Debug, Clone, Copy)]
-pub struct DecoderOptions {
+pub struct DecoderOptions<'a> {
     /// Threads, at least one.
     pub threads: usize,
     /// Largest picture.
     pub max_pixels: u64,
     /// One fixed way of hiding damage, whatever FFmpeg's default.
     pub concealment_fixed: bool,
+    /// Decode on this device, with one thread; never in software then.
+    pub device: Option<&'a HwDevice>,
 }
 
 /// What [`Decoder::receive`] met.
@@ -658,7 +666,7 @@ pub enum Receive {
     Failed(String),
 }
 
-/// A software decoder.
+/// A decoder.
 pub struct Decoder {
     context: *mut AVCodecContext,
     listener: Listener,
@@ -668,15 +676,16 @@ pub struct Decoder {
 // that made it.
 unsafe impl Send for Decoder {}
 
-/// The first decoder for a codec number that is not experimental (an experimental one if there is no other).
-fn find_decoder(id: i32) -> Option<&'static AVCodec> {
+/// The first decoder for a codec number that is not experimental (an experimental one if there is no other); of those
+/// that can use `device`, where there is one.
+fn find_decoder(id: i32, device: Option<&HwDevice>) -> Option<&'static AVCodec> {
     let (mut state, mut experimental) = (ptr::null_mut(), None);
     loop {
         // SAFETY: walks FFmpeg's static list until null; its entries live for ever.
         let Some(codec) = (unsafe { av_codec_iterate(&mut state).as_ref() }) else { return experimental };
         // SAFETY: a valid codec.
         let decodes = unsafe { av_codec_is_decoder(codec) } != 0;
-        if !decodes || raw!(codec, id) != id {
+        if !decodes || raw!(codec, id) != id || device.is_some_and(|d| d.format_of(codec).is_none()) {
             continue;
         }
         if codec.capabilities & AV_CODEC_CAP_EXPERIMENTAL as c_int == 0 {
@@ -693,7 +702,7 @@ impl Decoder {
         // SAFETY: every stream has parameters.
         let parameters = unsafe { &*s.codecpar };
         let id = raw!(parameters, codec_id);
-        let Some(codec) = find_decoder(id) else {
+        let Some(codec) = find_decoder(id, options.device) else {
             let text = format!("this FFmpeg has no decoder for the codec {}", codec_name(id));
             return Err(Error::input(RejectKind::Unsupported, text));
         };
@@ -703,7 +712,12 @@ impl Decoder {
             return Err(Error::bug("FFmpeg could not allocate a decoder; is the machine out of memory?"));
         }
         let decoder = Decoder { context, listener: Listener::new() };
-        let threads = options.threads.clamp(1, 64) as c_int;
+        let threads = if options.device.is_some() { 1 } else { options.threads.clamp(1, 64) as c_int };
+        if let Some(device) = options.device {
+            // SAFETY: the context is ours and not open yet.
+            let attached = device.attach(unsafe { &mut *decoder.context });
+            attached.map_err(|e| Error::input(RejectKind::DeviceUnsupported, e))?;
+        }
         // SAFETY: the context is ours and not open yet, so its fields may be set; the parameters are the stream's.
         let code = unsafe {
             let c = &mut *decoder.context;
@@ -737,6 +751,12 @@ impl Decoder {
     pub fn name(&self) -> String {
         // SAFETY: an open context has a codec with a static name.
         unsafe { name((*(*self.context).codec).name) }
+    }
+
+    /// How the stream's samples would lie in host memory; of a decoder on a device known from its first picture on.
+    pub fn host_layout(&self) -> Option<Layout> {
+        // SAFETY: a valid context.
+        picture::layout(raw!(unsafe { &*self.context }, sw_pix_fmt))
     }
 
     /// Gives it a packet, or with `None` the end. Err: decoding failed; the packet is used up all the same.

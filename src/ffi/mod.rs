@@ -3,5 +3,8 @@
 
 #[cfg(feature = "ffmpeg")]
 pub mod av;
+#[cfg(feature = "cuda")]
+pub mod cu;
 #[cfg(feature = "heif")]
 pub mod heif;
+pub mod nv;

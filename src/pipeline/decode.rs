@@ -306,10 +306,11 @@ mod video {
     use std::sync::atomic::Ordering;
 
     use super::*;
+    use crate::decode::route::{Demand, Kind};
     use crate::decode::video::{FrameMeta, VideoOptions, VideoReader};
     use crate::frame::PixelFormat;
     use crate::geometry::Orientation;
-    use crate::job::Orient;
+    use crate::job::{Fallback, Orient};
     use crate::sample::{ClipFrame, Clips, Decision, Rational, Rule, Sampling, Selector};
 
     /// How one pass ended.
@@ -317,54 +318,116 @@ mod video {
         Whole(Box<Done>),
         /// Something was wrong: only a second, careful pass counts.
         Damaged,
+        /// Hardware met something that it cannot do, for this reason: software has to do it, from the start.
+        HandOver(String),
     }
+
+    /// How a pass decodes.
+    #[derive(Clone, Copy)]
+    struct How {
+        decoder: Demand,
+        threads: usize,
+        careful: bool,
+    }
+
+    /// What makes damaged videos decode alike everywhere.
+    const CAREFUL: How = How { decoder: Demand::Software, threads: 1, careful: true };
 
     pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usize) -> Result<Done, Halt> {
-        match pass(exit, source.clone(), threads, false) {
-            Ok(Pass::Whole(done)) => return Ok(*done),
-            Ok(Pass::Damaged) => {}
-            Err(Halt::Bad(e)) if e.reject != Some(RejectKind::Io) && exit.items > 0 => {}
-            Err(halt) => return Err(halt),
-        }
-        tracing::info!(uri = exit.unit.uri, "damaged: decoding again with one thread");
-        exit.attempt += 1;
-        exit.items = 0;
-        match pass(exit, source, 1, true)? {
-            Pass::Whole(done) => Ok(*done),
-            Pass::Damaged => Err(Error::bug("a second pass gave up for damage").into()),
+        let mut how = How { decoder: exit.shared.decoder, threads, careful: false };
+        loop {
+            let next = match pass(exit, source.clone(), how) {
+                Ok(Pass::Whole(done)) => return Ok(*done),
+                Ok(Pass::HandOver(reason)) => {
+                    tracing::info!(uri = exit.unit.uri, reason, "decoding again in software");
+                    How { decoder: Demand::Software, ..how }
+                }
+                Ok(Pass::Damaged) if !how.careful => CAREFUL,
+                Ok(Pass::Damaged) => return Err(Error::bug("a second pass gave up for damage").into()),
+                Err(Halt::Bad(e)) if !how.careful && exit.items > 0 && may_be_damage(&e) => CAREFUL,
+                Err(halt) => return Err(halt),
+            };
+            if next.careful {
+                tracing::info!(uri = exit.unit.uri, "damaged: decoding again with one thread");
+            }
+            how = next;
+            exit.attempt += 1;
+            exit.items = 0;
         }
     }
 
-    fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usize, careful: bool) -> Result<Pass, Halt> {
+    fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, Halt> {
         let job = exit.shared.job;
         let sampling = part(&job.sampling, &exit.unit);
+        let How { decoder, threads, careful } = how;
         let options = VideoOptions {
             stream: job.file.sample.stream,
             threads,
             max_pixels: job.file.max_pixels,
             keyframes_only: sampling.rule == Rule::Keyframes,
             concealment_fixed: careful,
+            decoder,
         };
         let bytes = source.len();
         let uri = exit.unit.uri.clone();
         let reader = VideoReader::open(source, &uri, &options)?;
+        let route = reader.route().clone();
+        if let (Demand::Hardware(kind), None) = (decoder, route.hardware) {
+            fall_back(exit, kind, &route.reason)?;
+        }
         // Its reference pictures and those that its threads work on, at most what a codec allows.
         let info = reader.info();
         let picture = u64::from(info.width) * u64::from(info.height) * 3 / 2;
         let _references = credit(exit, &exit.shared.references, picture * (6 + threads as u64))?;
         let mut walk = Walk::new(exit, reader, sampling, bytes, careful)?;
         let end = walk.run();
-        walk.exit.shared.packets_fed.fetch_add(walk.reader.counters().packets_fed, Ordering::Relaxed);
-        match end {
-            Ok(pass) => Ok(pass),
+        let shared = walk.exit.shared;
+        shared.packets_fed.fetch_add(walk.reader.counters().packets_fed, Ordering::Relaxed);
+        if let Some(kind) = route.hardware {
+            let reason = match &end {
+                Ok(Pass::Damaged) => Some(walk.reader.first_error().unwrap_or_else(|| "it met damage".into())),
+                Err(Halt::Bad(e)) if e.reject != Some(RejectKind::Io) => {
+                    // Reasons are counted; the report names the file beside them.
+                    let text = e.message.strip_prefix(&format!("{uri}: "));
+                    Some(text.unwrap_or(&e.message).to_string())
+                }
+                _ => None,
+            };
+            if let Some(reason) = reason {
+                fall_back(walk.exit, kind, &reason)?;
+                return Ok(Pass::HandOver(reason));
+            }
+        }
+        let end = match end {
             Err(Halt::Bad(e)) if careful && walk.exit.items > 0 && e.reject != Some(RejectKind::Io) => {
                 // What decoded is kept; what is lost is said.
                 tracing::warn!(uri, "{e}; what was decoded before is kept");
                 walk.frames.failed += 1;
                 Ok(Pass::Whole(Box::new(walk.done(Some(e.message)))))
             }
-            Err(halt) => Err(halt),
+            end => end,
+        };
+        if let Ok(Pass::Whole(done)) = &end {
+            shared.decoders.add(route.name(), &route.reason, done.frames.decoded);
         }
+        end
+    }
+
+    /// Another try may give more.
+    fn may_be_damage(error: &Error) -> bool {
+        !matches!(error.reject, Some(RejectKind::Io | RejectKind::DeviceUnsupported))
+    }
+
+    /// Counts that software does what `kind` was to do, or refuses it.
+    fn fall_back(exit: &Exit, kind: Kind, reason: &str) -> Result<(), Halt> {
+        let (uri, name) = (&exit.unit.uri, kind.name());
+        let demanded = matches!(exit.shared.decoder, Demand::Hardware(_));
+        if demanded && exit.shared.job.file.fallback == Fallback::Forbid {
+            let text = format!("{uri}: {name} cannot decode it: {reason}; use --decoder auto, or --fallback warn");
+            return Err(Error::input(RejectKind::DeviceUnsupported, text).into());
+        }
+        exit.shared.fallbacks.decoder(Some(uri), name, &format!("decoder {name}: {reason}"));
+        Ok(())
     }
 
     /// The sampling with the part that a list row selects.

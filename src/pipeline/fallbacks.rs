@@ -1,4 +1,4 @@
-//! What the CPU did in a device's place: counted, and named once for each reason.
+//! What ran elsewhere than was demanded: counted, and named once for each reason.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,7 +13,10 @@ struct Entry {
     uri: Option<String>,
     what: &'static str,
     from: String,
-    frames: u64,
+    to: &'static str,
+    /// What is counted.
+    unit: &'static str,
+    count: u64,
 }
 
 /// Fallbacks by their reason.
@@ -30,30 +33,43 @@ impl Fallbacks {
 
     /// The device that was demanded is not there.
     pub(super) fn device(&self, from: &str, reason: &str) {
-        self.warn(reason);
-        let entry = Entry { uri: None, what: "device", from: from.to_string(), frames: 0 };
-        lock(&self.seen).insert(reason.to_string(), entry);
+        self.add(reason, None, ("device", from, "cpu"), ("frames", 0));
     }
 
     /// A frame of `uri` that `from` could not do.
     pub(super) fn frame(&self, uri: &str, from: &str, reason: &str) {
-        let mut seen = lock(&self.seen);
-        let entry = seen.entry(reason.to_string()).or_insert_with(|| {
-            self.warn(reason);
-            Entry { uri: Some(uri.to_string()), what: "program", from: from.to_string(), frames: 0 }
-        });
-        entry.frames += 1;
+        self.add(reason, Some(uri), ("program", from, "cpu"), ("frames", 1));
     }
 
-    fn warn(&self, reason: &str) {
-        if self.warn {
-            tracing::warn!("{reason}; falling back to the CPU");
-        }
+    /// A unit of `uri`, or all where there is none, that the decoder `from` could not do.
+    pub(super) fn decoder(&self, uri: Option<&str>, from: &str, reason: &str) {
+        self.add(reason, uri, ("decoder", from, "software"), ("units", uri.is_some().into()));
+    }
+
+    fn add(
+        &self,
+        reason: &str,
+        uri: Option<&str>,
+        (what, from, to): (&'static str, &str, &'static str),
+        (unit, count): (&'static str, u64),
+    ) {
+        let mut seen = lock(&self.seen);
+        let entry = seen.entry(reason.to_string()).or_insert_with(|| {
+            if self.warn {
+                tracing::warn!("{reason}; falling back to {}", if to == "cpu" { "the CPU" } else { to });
+            }
+            Entry { uri: uri.map(str::to_string), what, from: from.to_string(), to, unit, count: 0 }
+        });
+        entry.count += count;
     }
 
     /// As the report lists them.
     pub(super) fn report(&self) -> Vec<Value> {
-        let entry = |(reason, e): (&String, &Entry)| json!({ "uri": e.uri, "what": e.what, "from": e.from, "to": "cpu", "reason": reason, "frames": e.frames });
+        let entry = |(reason, e): (&String, &Entry)| {
+            let mut entry = json!({ "uri": e.uri, "what": e.what, "from": e.from, "to": e.to, "reason": reason });
+            entry[e.unit] = e.count.into();
+            entry
+        };
         lock(&self.seen).iter().map(entry).collect()
     }
 }

@@ -64,6 +64,14 @@ pub struct Taps {
     pub first: i32,
     /// The first row of the plane that is kept between the two passes over planes.
     pub row: i32,
+    /// Where the weights' digits begin in the tables: each weight is the sum of three signed bytes times 1, 256 and 65536,
+    /// and four of one digit are a word, for inputs from a multiple of four on. For each group of four inputs lie there
+    /// the lowest digits of all positions, then the middle ones, then the highest.
+    pub digits: u32,
+    /// Groups of each position; 0 where there are no digits.
+    pub groups: u32,
+    /// Positions that have weights.
+    pub count: u32,
 }
 
 /// Chroma interpolation along one axis ([`crate::program::yuv::Axis`]).

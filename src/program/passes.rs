@@ -370,7 +370,9 @@ fn pass(kind: u32) -> Pass {
 fn cover(pass: &mut Pass, window: Window) {
     (pass.x, pass.y) = (window.x as i32, window.y as i32);
     let words = if pass.kind == BLUR_HORIZONTAL { 2 } else { 1 };
-    (pass.width, pass.height, pass.to_row) = (word(window.w), word(window.h), word(words * window.w));
+    // Rows begin on whole groups, so that a group is one load.
+    let row = (words * window.w).next_multiple_of(GROUP);
+    (pass.width, pass.height, pass.to_row) = (word(window.w), word(window.h), word(row));
 }
 
 /// Where a tensor lies among the bytes that the last level writes; its rows are padded to whole groups of pixels.
@@ -463,7 +465,7 @@ mod tests {
         assert_eq!(told, [(HORIZONTAL, 10, false), (VERTICAL, 10, true), (VERTICAL, 5, false)]);
         // Both read what the first left, and the sum leaves nothing.
         assert_eq!((passes[1].input, passes[2].input), (passes[0].to, passes[0].to));
-        assert_eq!(scratch, 10 * passes[0].height as usize);
+        assert_eq!(scratch, 12 * passes[0].height as usize);
     }
 
     #[test]

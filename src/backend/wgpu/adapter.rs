@@ -26,18 +26,6 @@ pub struct Adapter {
     pub(super) handle: wgpu::Adapter,
 }
 
-/// Whether this machine may have a GPU: on Linux its kernel driver makes a device file.
-pub fn may_have_gpu() -> bool {
-    if !cfg!(target_os = "linux") {
-        return true;
-    }
-    // DRM's render nodes; NVIDIA's own; WSL's; those of phones' drivers.
-    let own = ["/dev/nvidiactl", "/dev/dxg", "/dev/kgsl-3d0", "/dev/mali0"];
-    let names = std::fs::read_dir("/dev/dri").into_iter().flatten().flatten().map(|entry| entry.file_name());
-    names.into_iter().any(|name| name.to_string_lossy().starts_with("renderD"))
-        || own.iter().any(|path| std::path::Path::new(path).exists())
-}
-
 /// All adapters. Metal's and Direct3D's are found on their systems.
 pub fn list() -> Vec<Adapter> {
     let instance = Instance::new(InstanceDescriptor {

@@ -5,15 +5,17 @@
 
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wgpu::{
-    Buffer, BufferAsyncError, BufferBinding, BufferDescriptor, BufferUsages, MapMode, PollType, SubmissionIndex,
+    Buffer, BufferAsyncError, BufferBinding, BufferDescriptor, BufferUsages, CommandEncoder, MapMode, PollType,
+    SubmissionIndex,
 };
 
 use super::gpu::Gpu;
+use crate::backend::flights::SPARE;
+use crate::backend::load::Load;
 use crate::error::{Error, RejectKind, Result};
 use crate::program::params::Pass;
 use crate::program::passes::{Batch, Entry, Placed};
@@ -35,14 +37,6 @@ fn stretch(entry: Entry) -> u32 {
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the news of a finished submission may take.
 const NEWS: Duration = Duration::from_secs(5);
-
-/// Buffers are larger by a part in so many, so that batches of about one size need no new ones.
-const SPARE: u64 = 4;
-
-/// What was asked for where so many bytes were taken.
-pub fn without_spare(bytes: u64) -> u64 {
-    bytes / (SPARE + 1) * SPARE
-}
 
 /// The buffers of one submission.
 pub struct Slot {
@@ -88,7 +82,7 @@ impl Slot {
         };
         Slot {
             staging: room(staging, sizes.input, BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC),
-            input: room(input, sizes.input, BufferUsages::STORAGE | BufferUsages::COPY_DST),
+            input: room(input, sizes.input, BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC),
             scratch: room(scratch, sizes.scratch, BufferUsages::STORAGE),
             sums: room(sums, sizes.sums, BufferUsages::STORAGE | BufferUsages::COPY_DST),
             tensors: room(tensors, sizes.tensors, BufferUsages::STORAGE | BufferUsages::COPY_SRC),
@@ -97,19 +91,63 @@ impl Slot {
     }
 }
 
-/// The parts of the input buffer, each on a boundary that it may be bound at.
-struct Parts {
-    align: u64,
-    end: u64,
+impl Slot {
+    /// All dispatches of a batch.
+    fn compute(
+        &self,
+        gpu: &Gpu,
+        encoder: &mut CommandEncoder,
+        load: &Load,
+        dispatches: &[(Entry, Vec<Pass>)],
+        sizes: &Sizes,
+    ) {
+        let slot = self;
+        for (part, (entry, own)) in load.passes.iter().zip(dispatches) {
+            let group = gpu.bind([
+                binding(&slot.input, part.clone()),
+                binding(&slot.input, load.sources.clone()),
+                binding(&slot.input, load.actions.clone()),
+                binding(&slot.input, load.tables.clone()),
+                binding(&slot.input, load.pixels.clone()),
+                binding(&slot.scratch, 0..sizes.scratch),
+                binding(&slot.tensors, 0..sizes.tensors),
+                binding(&slot.sums, 0..sizes.sums),
+            ]);
+            let (x, y) = groups(own, stretch(*entry));
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_pipeline(gpu.kernel(*entry));
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(x, y, own.len() as u32);
+        }
+    }
+
+    /// Bytes a second that a copy inside the device's memory reads and writes: of the input to another buffer.
+    pub fn copied(&self, gpu: &Gpu, bytes: u64) -> Result<f64> {
+        const ROUNDS: u32 = 20;
+        let to = gpu.device.create_buffer(&BufferDescriptor {
+            label: None,
+            size: bytes,
+            usage: BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let seconds = timed(gpu, |encoder| {
+            (0..ROUNDS).for_each(|_| encoder.copy_buffer_to_buffer(&self.input, 0, &to, 0, bytes));
+        })?;
+        Ok(2.0 * bytes as f64 * f64::from(ROUNDS) / seconds)
+    }
 }
 
-impl Parts {
-    /// The next part; never empty, since a binding cannot be.
-    fn take(&mut self, bytes: usize) -> Range<u64> {
-        let at = self.end;
-        self.end = (at + bytes.max(1) as u64).next_multiple_of(self.align);
-        at..self.end
-    }
+/// Seconds from submission to the end of some work.
+fn timed(gpu: &Gpu, work: impl FnOnce(&mut CommandEncoder)) -> Result<f64> {
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    work(&mut encoder);
+    let commands = encoder.finish();
+    let begun = Instant::now();
+    let submission = gpu.queue.submit([commands]);
+    let wait = PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
+    gpu.device.poll(wait).map_err(|e| gpu.fail(&e.to_string()))?;
+    gpu.check()?;
+    Ok(begun.elapsed().as_secs_f64())
 }
 
 fn binding(buffer: &Buffer, part: Range<u64>) -> BufferBinding<'_> {
@@ -149,23 +187,28 @@ pub fn fits(gpu: &Gpu, batch: &Batch) -> Result<()> {
     }
 }
 
+/// How a batch lies in a slot.
+fn plan(gpu: &Gpu, batch: &Batch, dispatches: &[(Entry, Vec<Pass>)]) -> (Load, Sizes) {
+    let load = Load::new(batch, dispatches, u64::from(gpu.limits.min_storage_buffer_offset_alignment).max(256));
+    let sizes = Sizes {
+        input: load.bytes(),
+        scratch: bytes(batch.scratch),
+        sums: bytes(batch.sums),
+        tensors: bytes(batch.out),
+    };
+    (load, sizes)
+}
+
 /// A submission that was begun.
 pub struct Flight {
-    gpu: Arc<Gpu>,
     slot: Slot,
     submission: SubmissionIndex,
     news: Receiver<Result<(), BufferAsyncError>>,
     tensors: Vec<Placed>,
+    /// Bytes that go up.
+    up: u64,
     /// Bytes of all tensors.
     down: u64,
-}
-
-/// A flight that has landed.
-pub struct Landed {
-    pub gpu: Arc<Gpu>,
-    /// For another flight.
-    pub slot: Slot,
-    pub tensors: Vec<Tensor>,
 }
 
 impl Flight {
@@ -173,57 +216,21 @@ impl Flight {
     ///
     /// # Errors
     /// Unavailable: the device failed.
-    pub fn begin(gpu: &Arc<Gpu>, old: Option<Slot>, batch: &Batch) -> Result<Flight> {
+    pub fn begin(gpu: &Gpu, old: Option<Slot>, batch: &Batch) -> Result<Flight> {
         let dispatches = batch.dispatches();
-        let mut parts = Parts { align: u64::from(gpu.limits.min_storage_buffer_offset_alignment).max(256), end: 0 };
-        let passes: Vec<Range<u64>> = dispatches.iter().map(|(_, own)| parts.take(size_of_val(&own[..]))).collect();
-        let sources = parts.take(size_of_val(&batch.sources[..]));
-        let actions = parts.take(size_of_val(&batch.actions[..]));
-        let tables = parts.take(size_of_val(&batch.tables.words[..]));
-        let pixels = parts.take(batch.pixels);
-        let sizes = Sizes {
-            input: parts.end,
-            scratch: bytes(batch.scratch),
-            sums: bytes(batch.sums),
-            tensors: bytes(batch.out),
-        };
+        let (load, sizes) = plan(gpu, batch, &dispatches);
         let slot = Slot::fit(gpu, old, &sizes);
         gpu.check()?;
-        let mut view = slot.staging.get_mapped_range_mut(..parts.end).map_err(|e| gpu.fail(&e.to_string()))?;
-        let mut write = |at: u64, data: &[u8]| view.slice(at as usize..at as usize + data.len()).copy_from_slice(data);
-        for (part, (_, own)) in passes.iter().zip(&dispatches) {
-            write(part.start, bytemuck::cast_slice(own));
-        }
-        write(sources.start, bytemuck::cast_slice(&batch.sources));
-        write(actions.start, bytemuck::cast_slice(&batch.actions));
-        write(tables.start, bytemuck::cast_slice(&batch.tables.words));
-        for upload in &batch.uploads {
-            upload.copy(batch.frame(upload), |at, row| write(pixels.start + at as u64, row));
-        }
+        let mut view = slot.staging.get_mapped_range_mut(..load.bytes()).map_err(|e| gpu.fail(&e.to_string()))?;
+        load.write(batch, &dispatches, |at, data| view.slice(at..at + data.len()).copy_from_slice(data));
         drop(view);
         slot.staging.unmap();
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&slot.staging, 0, &slot.input, 0, parts.end);
+        encoder.copy_buffer_to_buffer(&slot.staging, 0, &slot.input, 0, load.bytes());
         if batch.sums > 0 {
             encoder.clear_buffer(&slot.sums, 0, None);
         }
-        for (part, (entry, own)) in passes.into_iter().zip(&dispatches) {
-            let group = gpu.bind([
-                binding(&slot.input, part),
-                binding(&slot.input, sources.clone()),
-                binding(&slot.input, actions.clone()),
-                binding(&slot.input, tables.clone()),
-                binding(&slot.input, pixels.clone()),
-                binding(&slot.scratch, 0..sizes.scratch),
-                binding(&slot.tensors, 0..sizes.tensors),
-                binding(&slot.sums, 0..sizes.sums),
-            ]);
-            let (x, y) = groups(own, stretch(*entry));
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            pass.set_pipeline(gpu.kernel(*entry));
-            pass.set_bind_group(0, &group, &[]);
-            pass.dispatch_workgroups(x, y, own.len() as u32);
-        }
+        slot.compute(gpu, &mut encoder, &load, &dispatches, &sizes);
         encoder.copy_buffer_to_buffer(&slot.tensors, 0, &slot.download, 0, sizes.tensors);
         let submission = gpu.queue.submit([encoder.finish()]);
         let (told, news) = mpsc::channel();
@@ -234,15 +241,32 @@ impl Flight {
         };
         slot.staging.map_async(MapMode::Write, .., tell(&told));
         slot.download.map_async(MapMode::Read, ..sizes.tensors, tell(&told));
-        Ok(Flight { gpu: gpu.clone(), slot, submission, news, tensors: batch.tensors.clone(), down: sizes.tensors })
+        Ok(Flight { slot, submission, news, tensors: batch.tensors.clone(), up: load.bytes(), down: sizes.tensors })
     }
 
-    /// Waits until it has landed.
+    /// Seconds that the dispatches of `batch`, which this flight is of, take `rounds` times on end.
     ///
     /// # Errors
     /// Unavailable: the device failed.
-    pub fn end(self) -> Result<Landed> {
-        let Flight { gpu, slot, submission, news, tensors, down } = self;
+    pub fn repeat(&mut self, gpu: &Gpu, batch: &Batch, rounds: u32) -> Result<f64> {
+        let dispatches = batch.dispatches();
+        let (load, sizes) = plan(gpu, batch, &dispatches);
+        timed(gpu, |encoder| {
+            (0..rounds).for_each(|_| self.slot.compute(gpu, encoder, &load, &dispatches, &sizes));
+        })
+    }
+
+    /// Bytes up and down.
+    pub fn moves(&self) -> (u64, u64) {
+        (self.up, self.down)
+    }
+
+    /// Waits until it has landed: the slot, for another flight, and the tensors.
+    ///
+    /// # Errors
+    /// Unavailable: the device failed.
+    pub fn end(self, gpu: &Gpu) -> Result<(Slot, Vec<Tensor>)> {
+        let Flight { slot, submission, news, tensors, down, .. } = self;
         let wait = PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
         gpu.device.poll(wait).map_err(|e| gpu.fail(&e.to_string()))?;
         for _ in 0..2 {
@@ -257,7 +281,7 @@ impl Flight {
         let tensors = tensors.iter().map(|placed| placed.tensor(&view)).collect();
         drop(view);
         slot.download.unmap();
-        Ok(Landed { gpu, slot, tensors })
+        Ok((slot, tensors))
     }
 }
 

@@ -20,7 +20,7 @@ impl AsRef<[u8]> for SharedPlane {
 }
 
 /// How a format is brought into ours.
-enum Way {
+pub(super) enum Way {
     /// Planes as they are, in this order.
     Share(Vec<usize>),
     /// Each component into a plane of its own, in this order.
@@ -32,7 +32,7 @@ enum Way {
 }
 
 /// Chooses format and way for `layout`; `None` for what has no place among ours.
-fn choose(layout: &Layout) -> Option<(PixelFormat, Way)> {
+pub(super) fn choose(layout: &Layout) -> Option<(PixelFormat, Way)> {
     if layout.palette {
         return Some((PixelFormat::Rgb8, Way::Palette));
     }
@@ -195,7 +195,7 @@ fn split_all(unpack: &Unpacker, order: &[usize], format: PixelFormat, w: usize, 
     order.iter().enumerate().map(plane).collect()
 }
 
-fn share(picture: &Arc<Picture>, plane: usize) -> Option<Plane> {
+pub(super) fn share(picture: &Arc<Picture>, plane: usize) -> Option<Plane> {
     let (_, stride) = picture.plane(plane)?;
     let owner = SharedPlane { picture: picture.clone(), plane };
     Some(Plane { data: Pixels::shared(Arc::new(owner)), stride })

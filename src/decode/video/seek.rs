@@ -134,7 +134,7 @@ impl VideoReader {
             return Err(Error::input(RejectKind::Changed, "the file changed while it was read"));
         }
         input.select(self.stream);
-        let decoder = Decoder::open(&input, self.stream, &decoder_options(&self.options))?;
+        let decoder = open_decoder(&input, self.stream, &self.options, self.hardware.as_deref())?;
         self.clock = Clock::new(self.info.time_base, decoder.frame_rate(), decoder.delay());
         // The old decoder goes before the container it was opened from.
         self.decoder = decoder;
@@ -154,6 +154,7 @@ impl VideoReader {
         self.decoder.flush();
         self.held_back += self.held();
         self.inside.clear();
+        self.last_shown = None;
         self.waiting = false;
         self.draining = false;
         self.ended = false;

@@ -8,10 +8,10 @@ impl VideoReader {
         self.current = None;
         let mut failures = 0;
         while !self.ended {
-            match self.decoder.receive(&mut self.picture) {
+            match self.receive() {
                 Receive::Picture => return self.look().map(Some),
-                Receive::End => self.ended = true,
-                Receive::Hungry if self.draining => self.ended = true,
+                Receive::End => self.end(),
+                Receive::Hungry if self.draining => self.end(),
                 Receive::Hungry => {
                     self.feed()?;
                     failures = 0;
@@ -19,12 +19,52 @@ impl VideoReader {
                 Receive::Failed(error) => {
                     self.fault(error);
                     failures += 1;
-                    // A decoder that neither takes nor gives must not hang the run.
-                    self.ended = failures == PATIENCE;
+                    // A decoder that neither takes nor gives must not hang the run. Hardware is left at once.
+                    self.ended = failures == PATIENCE || self.hardware.is_some();
                 }
             }
         }
         Ok(None)
+    }
+
+    /// The decoder's next picture; the test decoder fails here as it is told.
+    fn receive(&mut self) -> Receive {
+        loop {
+            let received = self.decoder.receive(&mut self.picture);
+            let Some(Device::Test(fault)) = self.hardware.as_ref().map(|h| &h.device) else { return received };
+            if received != Receive::Picture {
+                return received;
+            }
+            let (fault, picture) = (*fault, self.pictures);
+            self.pictures += 1;
+            match fault {
+                Fault::Drop(at) if picture == at => continue,
+                Fault::Corrupt(at) if picture == at => self.fault("a picture was made damaged"),
+                Fault::Die(at) if picture >= at => return Receive::Failed("the test decoder died".into()),
+                _ => {}
+            }
+            return received;
+        }
+    }
+
+    /// No more pictures come.
+    fn end(&mut self) {
+        self.ended = true;
+        self.lost(None);
+    }
+
+    /// A hardware decoder is at fault that gave no picture for a packet between the last picture and the one shown `now`
+    /// (or the end). Pictures in front of a first key sample that cannot be decoded without what came before are left out
+    /// by all decoders, so there only key samples count.
+    fn lost(&mut self, now: Option<i64>) {
+        let last = self.last_shown;
+        let missing = |p: &Inside| {
+            let behind = last.map_or(p.key || now.is_none(), |last| p.pts.is_some_and(|pts| last < pts));
+            !p.hidden && behind && p.pts.is_some_and(|pts| now.is_none_or(|now| pts < now))
+        };
+        if self.hardware.is_some() && self.inside.iter().any(missing) {
+            self.fault("the hardware decoder gave no picture for a packet");
+        }
     }
 
     /// Gives the decoder one more packet, or the end.
@@ -43,7 +83,12 @@ impl VideoReader {
         if self.packet.corrupt() {
             self.fault("a packet is marked as corrupt");
         }
-        self.inside.push_back((self.packet.pts(), self.packet.key(), self.packet.corrupt()));
+        self.inside.push_back(Inside {
+            pts: self.packet.pts(),
+            key: self.packet.key(),
+            corrupt: self.packet.corrupt(),
+            hidden: self.packet.discard() || facts::hidden(&self.facts.codec, self.packet.data()),
+        });
         if self.inside.len() > 256 {
             self.inside.pop_front();
         }
@@ -86,10 +131,20 @@ impl VideoReader {
         check_size(self.picture.size(), self.options.max_pixels)?;
         let PictureInfo { pts, best_effort, duration, key, corrupt, errors, .. } = self.picture.info();
         self.counters.decoded += 1;
-        let packet = self.inside.iter().position(|p| p.0 == pts).and_then(|i| self.inside.remove(i));
+        let packet = self.inside.iter().position(|p| p.pts == pts).and_then(|i| self.inside.remove(i));
         // Without times, which packet it was can be counted but not known.
-        let packet = packet.filter(|p| p.0.is_some());
-        let (flagged, bad_packet) = packet.map_or((key, false), |p| (p.1, p.2));
+        let packet = packet.filter(|p| p.pts.is_some());
+        let (flagged, bad_packet) = packet.map_or((key, false), |p| (p.key, p.corrupt));
+        if self.hardware.is_some() {
+            if pts.is_some() {
+                self.lost(pts);
+            }
+            self.last_shown = pts.or(self.last_shown);
+            // Reference pictures of another size do not survive in every hardware decoder.
+            if *self.first_size.get_or_insert(self.picture.size()) != self.picture.size() {
+                self.fault("the size of pictures changes");
+            }
+        }
         let corrupt = corrupt || errors != 0 || bad_packet;
         if corrupt {
             self.fault("a frame was decoded from damaged data");

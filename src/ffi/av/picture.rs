@@ -1,6 +1,7 @@
 //! [`Picture`]: one reference to a decoded picture.
 
 use std::ffi::{CStr, c_int};
+use std::mem::ManuallyDrop;
 use std::ptr;
 
 use ffmpeg_next::ffi::*;
@@ -77,6 +78,8 @@ pub struct Layout {
     pub bitstream: bool,
     /// Not plain integers in host memory: a hardware surface, floats or a Bayer mosaic.
     pub opaque: bool,
+    /// A surface of a device.
+    pub device: bool,
 }
 
 /// Where one component lies.
@@ -118,6 +121,33 @@ pub(super) fn format_name(format: i32) -> String {
     descriptor(format).map_or_else(|| "unknown".to_string(), |d| unsafe { name(d.name) })
 }
 
+/// How samples of a pixel format number lie.
+pub(super) fn layout(format: i32) -> Option<Layout> {
+    let d = descriptor(format)?;
+    let has = |flag| d.flags & flag as u64 != 0;
+    let count = usize::from(d.nb_components) - usize::from(has(AV_PIX_FMT_FLAG_ALPHA) && d.nb_components % 2 == 0);
+    let component = |c: &AVComponentDescriptor| Component {
+        plane: c.plane as usize,
+        step: c.step,
+        offset: c.offset,
+        shift: c.shift,
+        depth: c.depth,
+    };
+    Some(Layout {
+        // SAFETY: names in the static table are C strings.
+        name: unsafe { CStr::from_ptr(d.name) }.to_string_lossy().into_owned(),
+        components: d.comp[..count.min(3)].iter().map(component).collect(),
+        sub_w: d.log2_chroma_w,
+        sub_h: d.log2_chroma_h,
+        rgb: has(AV_PIX_FMT_FLAG_RGB),
+        big_endian: has(AV_PIX_FMT_FLAG_BE),
+        palette: has(AV_PIX_FMT_FLAG_PAL),
+        bitstream: has(AV_PIX_FMT_FLAG_BITSTREAM),
+        opaque: has(AV_PIX_FMT_FLAG_HWACCEL) || has(AV_PIX_FMT_FLAG_FLOAT) || has(AV_PIX_FMT_FLAG_BAYER),
+        device: has(AV_PIX_FMT_FLAG_HWACCEL),
+    })
+}
+
 impl Picture {
     /// A picture without samples, to receive into.
     pub fn new() -> Result<Picture> {
@@ -130,6 +160,10 @@ impl Picture {
     }
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut AVFrame {
+        self.0
+    }
+
+    pub(super) fn as_ptr(&self) -> *const AVFrame {
         self.0
     }
 
@@ -146,11 +180,14 @@ impl Picture {
     /// What it says about itself.
     pub fn info(&self) -> PictureInfo {
         let f = self.get();
+        // Some fields have other names in other versions of FFmpeg, which the crate knows.
+        // SAFETY: only looked at; dropped it would free what it wraps.
+        let frame = ManuallyDrop::new(unsafe { ffmpeg_next::frame::Frame::wrap(self.0) });
         PictureInfo {
             pts: stamp(f.pts),
             best_effort: stamp(f.best_effort_timestamp),
-            duration: f.pkt_duration,
-            key: f.key_frame != 0,
+            duration: frame.packet().duration,
+            key: frame.is_key(),
             corrupt: f.flags & AV_FRAME_FLAG_CORRUPT as c_int != 0,
             errors: f.decode_error_flags,
             look: Look {
@@ -176,28 +213,7 @@ impl Picture {
 
     /// How its samples lie; `None` for a format FFmpeg does not describe.
     pub fn layout(&self) -> Option<Layout> {
-        let d = descriptor(self.get().format)?;
-        let has = |flag| d.flags & flag as u64 != 0;
-        let count = usize::from(d.nb_components) - usize::from(has(AV_PIX_FMT_FLAG_ALPHA) && d.nb_components % 2 == 0);
-        let component = |c: &AVComponentDescriptor| Component {
-            plane: c.plane as usize,
-            step: c.step,
-            offset: c.offset,
-            shift: c.shift,
-            depth: c.depth,
-        };
-        Some(Layout {
-            // SAFETY: names in the static table are C strings.
-            name: unsafe { CStr::from_ptr(d.name) }.to_string_lossy().into_owned(),
-            components: d.comp[..count.min(3)].iter().map(component).collect(),
-            sub_w: d.log2_chroma_w,
-            sub_h: d.log2_chroma_h,
-            rgb: has(AV_PIX_FMT_FLAG_RGB),
-            big_endian: has(AV_PIX_FMT_FLAG_BE),
-            palette: has(AV_PIX_FMT_FLAG_PAL),
-            bitstream: has(AV_PIX_FMT_FLAG_BITSTREAM),
-            opaque: has(AV_PIX_FMT_FLAG_HWACCEL) || has(AV_PIX_FMT_FLAG_FLOAT) || has(AV_PIX_FMT_FLAG_BAYER),
-        })
+        layout(self.get().format)
     }
 
     /// Width and height of plane `plane` in samples.

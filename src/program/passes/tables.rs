@@ -57,7 +57,11 @@ impl Tables {
         let table = self.push(weights.starts.iter().zip(&weights.lengths).flat_map(|(start, n)| [*start, *n]));
         let rows = weights.full.chunks_exact(weights.padded);
         let at = self.push(rows.flat_map(|row| row[..longest].iter().map(|w| *w as u32)));
-        let taps = Taps { table, weights: at, stride: word(longest), first: first as i32, row: 0 };
+        let (groups, digits) = digits(weights);
+        let digits = self.push(digits);
+        let (stride, count) = (word(longest), word(weights.starts.len()));
+        let taps =
+            Taps { table, weights: at, stride, first: first as i32, row: 0, digits, groups: word(groups), count };
         self.weights.insert(address, (taps, weights.clone()));
         taps
     }
@@ -118,6 +122,67 @@ impl Tables {
             Dtype::F32 => self.push(table.iter().map(|v| v.to_bits())),
             Dtype::F16 => self.push(table.iter().map(|v| half::f16::from_f32(*v).to_bits().into())),
             Dtype::Bf16 => self.push(table.iter().map(|v| half::bf16::from_f32(*v).to_bits().into())),
+        }
+    }
+}
+
+/// The weights as digits ([`Taps::digits`]), and how many groups of four inputs each position has.
+fn digits(weights: &Weights) -> (usize, Vec<u32>) {
+    let count = weights.starts.len();
+    let reach = |i: usize| (weights.starts[i] as usize % 4 + weights.lengths[i] as usize).div_ceil(4);
+    let groups = (0..count).map(reach).max().unwrap_or(0);
+    let mut words = vec![0; 3 * groups * count];
+    for (i, row) in weights.full.chunks_exact(weights.padded).enumerate() {
+        let first = weights.starts[i] as usize % 4;
+        for (at, weight) in (first..).zip(&row[..weights.lengths[i] as usize]) {
+            for (digit, value) in three(*weight).into_iter().enumerate() {
+                words[(at / 4 * 3 + digit) * count + i] |= u32::from(value as u8) << (8 * (at % 4));
+            }
+        }
+    }
+    (groups, words)
+}
+
+/// A weight as three signed bytes, the lowest first. Weights stay below 2 in size, so that three are enough.
+fn three(weight: i32) -> [i8; 3] {
+    let low = weight as i8;
+    let rest = (weight - i32::from(low)) >> 8;
+    let middle = rest as i8;
+    [low, middle, ((rest - i32::from(middle)) >> 8) as i8]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::resample::{Cache, Filter, Span};
+
+    #[test]
+    fn digits_are_the_weights() {
+        for (input, out, filter) in [(1920, 224, Filter::Bicubic), (31, 77, Filter::Lanczos), (5, 5, Filter::Nearest)] {
+            let weights = Cache::default().get(Span::whole(input, out), filter, 0, out);
+            let (groups, words) = digits(&weights);
+            let count = weights.starts.len();
+            for i in 0..count {
+                let byte =
+                    |at: usize, digit: usize| (words[(at / 4 * 3 + digit) * count + i] >> (8 * (at % 4))) as u8 as i8;
+                let value = |at: usize| (0..3).map(|digit| i32::from(byte(at, digit)) << (8 * digit)).sum::<i32>();
+                let own: Vec<i32> = (0..4 * groups).map(value).collect();
+                let first = weights.starts[i] as usize % 4;
+                let length = weights.lengths[i] as usize;
+                assert_eq!(own[first..first + length], weights.full[i * weights.padded..][..length]);
+                assert_eq!(
+                    own.iter().filter(|w| **w != 0).count(),
+                    own[first..first + length].iter().filter(|w| **w != 0).count()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn three_bytes_are_enough() {
+        for weight in [0, 1, -1, 127, 128, -129, 1 << 22, -(1 << 22), (1 << 23) - (1 << 16), 5_000_000] {
+            let [a, b, c] = three(weight).map(i32::from);
+            assert_eq!(a + (b << 8) + (c << 16), weight);
         }
     }
 }

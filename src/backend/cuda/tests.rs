@@ -1,0 +1,107 @@
+//! The kernels against the CPU: compiled for the host everywhere, and on a real device where there is one.
+
+use super::host::Host;
+use super::*;
+use crate::backend::Backend;
+use crate::backend::cpu::Cpu;
+use crate::backend::fallback::Guarded;
+use crate::backend::flights::Losing;
+use crate::backend::parity::{items, random_lists, shrink, small, tensors};
+use crate::backend::{Pending, selftest};
+use crate::frame::Frame;
+
+const MEMORY: u64 = 64 << 20;
+
+/// The device to test on; says that the test is skipped where there is none.
+fn device() -> Option<Cuda> {
+    match choose(None) {
+        Ok(info) => {
+            let device = Cuda::open(info, MEMORY).unwrap();
+            println!("on {}", device.name());
+            Some(device)
+        }
+        Err(e) if std::env::var("FRAMEMILL_REQUIRE_GPU").is_ok_and(|v| v == "1") => panic!("{e}"),
+        Err(e) => {
+            println!("skipped: {e}");
+            None
+        }
+    }
+}
+
+#[test]
+fn on_the_host_random_lists_give_the_cpus_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(host) = Host::compile(folder.path(), &[], MEMORY) else { return };
+    random_lists(&host, 400);
+    let verdict = selftest::run(&host);
+    assert!(verdict.faults.is_empty(), "{:#?}", verdict.faults);
+}
+
+/// The negative control: each of these errors in a kernel is seen.
+#[test]
+fn on_the_host_a_planted_error_is_seen() {
+    for (right, wrong) in [
+        ("constexpr i32 HALF = 0x200000;", "constexpr i32 HALF = 0x100000;"),
+        ("v.r * 19595", "v.r * 19500"),
+        ("clamp(first + 1, 0, axis.last)", "clamp(first, 0, axis.last)"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(host) = Host::compile(folder.path(), &[(right, wrong)], MEMORY) else { return };
+        let faults = selftest::run(&host).faults;
+        assert!(faults.iter().any(|fault| fault.contains("differs from the CPU's")), "{wrong}: {faults:?}");
+    }
+}
+
+/// So is one that only reads where it must not.
+#[test]
+fn on_the_host_a_read_beyond_the_end_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let change =
+        ("return s.mask > 0xff ?", "(void)*(volatile const u8 *)(at + s.stride[component]); return s.mask > 0xff ?");
+    let Some(host) = Host::compile(folder.path(), &[change], MEMORY) else { return };
+    assert!(!selftest::run(&host).faults.is_empty());
+}
+
+#[test]
+fn random_lists_give_the_cpus_bytes() {
+    let Some(device) = device() else { return };
+    random_lists(&device, 4000);
+}
+
+#[test]
+fn the_device_passes_its_self_test() {
+    let Some(device) = device() else { return };
+    let verdict = selftest::run(&device);
+    assert!(verdict.faults.is_empty(), "{:#?}", verdict.faults);
+}
+
+#[test]
+fn batches_overlap_and_lanes_are_used_again() {
+    let Some(device) = device() else { return };
+    let (program, cpu) = (shrink(), Cpu::new());
+    let mut before: Option<(Pending, Vec<Arc<Frame>>)> = None;
+    for seed in 0..12 {
+        let frames = small(100 * seed);
+        let begun = device.submit(&program, items(&frames));
+        if let Some((begun, frames)) = before.replace((begun, frames)) {
+            assert_eq!(tensors(begun()), tensors(cpu.submit(&program, items(&frames))()));
+        }
+    }
+    let (last, _) = before.unwrap();
+    assert_eq!(tensors(last()).len(), 4);
+    assert_eq!(device.state().slots.len(), 2, "one that is computed and one that is filled");
+    let log = device.log().unwrap();
+    assert_eq!(log.batches, 12);
+    assert!(log.seconds.is_some_and(|s| s > 0.0) && log.bytes_up > log.bytes_down, "{log:?}");
+}
+
+#[test]
+fn a_lost_device_costs_no_frame() {
+    let Some(mut device) = device() else { return };
+    device.losing = Some(Losing { batch: 1, on: false, seen: 0.into() });
+    let guarded = Guarded::new(Box::new(device), false);
+    let (program, frames) = (shrink(), small(1));
+    let results = guarded.submit(&program, items(&frames))();
+    assert!(results.iter().all(|r| r.as_ref().unwrap().fallback.is_none()), "a new device did it");
+    assert_eq!(tensors(results), tensors(Cpu::new().submit(&program, items(&frames))()));
+}

@@ -1,0 +1,123 @@
+//! Hardware decoders without hardware: the test decoder takes the same way and fails as it is told. Whatever it does, the
+//! dataset is software's.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::*;
+
+/// Runs the fixtures' clips with the test decoder failing like `fault`.
+fn run(out: &Path, decoder: &str, fault: &str, more: &[&str]) -> std::process::Output {
+    let clips = fixtures().join("clips");
+    let more = [&["--decoder", decoder, "--threads", "2", "--json"], more].concat();
+    let args = job(&[clips.to_str().unwrap()], out.to_str().unwrap(), &more);
+    program().args(args).env("FRAMEMILL_TEST_DECODER", fault).output().unwrap()
+}
+
+/// Frames and units by decoder.
+fn share(report: &Value, decoder: &str) -> (u64, u64) {
+    let all = report["decoders"].as_array().unwrap();
+    let found = all.iter().find(|d| d["decoder"] == decoder);
+    found.map_or((0, 0), |d| (d["frames"].as_u64().unwrap(), d["units"].as_u64().unwrap()))
+}
+
+#[test]
+fn what_hardware_does_wrong_software_does_again() {
+    let dir = tempfile::tempdir().unwrap();
+    for rule in [&["--all"][..], &["--every", "500ms"], &["--every", "300ms", "--start", "0.7s"]] {
+        let truth = dir.path().join(format!("truth{}", rule.len()) + rule[0]);
+        let output = run(&truth, "software", "none", rule);
+        assert!(output.status.success(), "{}", errors(&output));
+        let told = report(&output);
+        let decoded = told["frames"]["decoded"].as_u64().unwrap();
+        assert_eq!(share(&told, "software"), (decoded, 5));
+        // Missing pictures are met by those that follow, the last one by the end.
+        for fault in ["none", "refuse", "drop:0", "drop:3", "drop:12", "corrupt:5", "die:4", "die:0"] {
+            let out = dir.path().join(format!("{}{fault}", rule.len()) + rule[0]);
+            let output = run(&out, "test", fault, rule);
+            assert!(output.status.success(), "{fault}: {}", errors(&output));
+            assert_eq!(tree(&out), tree(&truth), "{rule:?} {fault}");
+            let told = report(&output);
+            assert_eq!(told["frames"]["decoded"].as_u64(), Some(decoded), "{rule:?} {fault}");
+            let (by_test, by_software) = (share(&told, "test"), share(&told, "software"));
+            assert_eq!(by_test.0 + by_software.0, decoded, "{rule:?} {fault}: {told}");
+            assert_eq!(by_test.1 + by_software.1, 5, "{rule:?} {fault}: {told}");
+            let fallbacks = told["fallbacks"].as_array().unwrap();
+            let units: u64 = fallbacks.iter().map(|f| f["units"].as_u64().unwrap()).sum();
+            assert_eq!(units, by_software.1, "{rule:?} {fault}: each unit that software did is named: {told}");
+            match fault {
+                "none" => assert_eq!((by_software, fallbacks.len()), ((0, 0), 0), "{rule:?}: {told}"),
+                "refuse" | "drop:3" | "corrupt:5" | "die:4" | "die:0" if rule == ["--all"] => {
+                    assert_eq!(by_test, (0, 0), "{rule:?} {fault}: {told}");
+                }
+                _ => {}
+            }
+            if let Some(first) = fallbacks.first() {
+                assert_eq!(
+                    (&first["what"], &first["from"], &first["to"]),
+                    (&"decoder".into(), &"test".into(), &"software".into())
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_last_picture_that_is_missing_is_met_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let clip = fixtures().join("clips/vp9.webm");
+    let of = |fault: &str| {
+        let out = dir.path().join(fault);
+        let args = job(&[clip.to_str().unwrap()], out.to_str().unwrap(), &["--all", "--decoder", "test", "--json"]);
+        let output = program().args(args).env("FRAMEMILL_TEST_DECODER", fault).output().unwrap();
+        assert!(output.status.success(), "{}", errors(&output));
+        (tree(&out), report(&output))
+    };
+    let (truth, told) = of("none");
+    assert_eq!(share(&told, "test"), (50, 1));
+    let (mended, told) = of("drop:49");
+    assert_eq!((mended, share(&told, "software")), (truth.clone(), (50, 1)));
+    let reason = told["fallbacks"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("no picture for a packet"), "{reason}");
+    // One beyond the end never happens: the control.
+    let (whole, told) = of("drop:50");
+    assert_eq!((whole, share(&told, "test")), (truth, (50, 1)));
+}
+
+#[test]
+fn falling_back_can_be_forbidden() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("forbidden");
+    let output = run(&out, "test", "corrupt:5", &["--all", "--fallback", "forbid"]);
+    assert!(output.status.success(), "rejects are allowed here: {}", errors(&output));
+    let rejects = report(&framemill(&["rejects", out.to_str().unwrap(), "--json"]));
+    let refused = rejects["kinds"]["device_unsupported"].as_array().unwrap();
+    assert_eq!(refused.len(), 5, "{rejects}");
+    let message = refused[0]["message"].as_str().unwrap();
+    assert!(message.contains("test cannot decode it") && message.contains("--fallback warn"), "{message}");
+    let sound = dir.path().join("sound");
+    let output = run(&sound, "test", "none", &["--all", "--fallback", "forbid"]);
+    assert!(output.status.success() && report(&output)["inputs"]["rejected"] == 0, "{}", errors(&output));
+}
+
+#[test]
+fn a_missing_decoder_is_named_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    // There is none of this kind anywhere.
+    let output = run(&dir.path().join("forbidden"), "qsv", "none", &["--fallback", "forbid"]);
+    assert_eq!(output.status.code(), Some(69), "{}", errors(&output));
+    assert!(errors(&output).contains("vaapi"), "{}", errors(&output));
+    let out = dir.path().join("named");
+    let output = run(&out, "qsv", "none", &["--fallback", "allow"]);
+    assert!(output.status.success(), "{}", errors(&output));
+    let told = report(&output);
+    assert_eq!(told["fallbacks"].as_array().unwrap().len(), 1, "{told}");
+    assert_eq!(told["fallbacks"][0]["from"], "qsv");
+    assert_eq!(share(&told, "software").1, 5);
+    // The decoder is no part of the job.
+    let output = run(&out, "auto", "none", &[]);
+    assert!(output.status.success(), "{}", errors(&output));
+    let output = run(&dir.path().join("nonsense"), "gpu", "none", &[]);
+    assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+}
