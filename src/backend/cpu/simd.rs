@@ -763,6 +763,17 @@ mod tests {
         }
 
         #[test]
+        fn pixels_are_interleaved(seed in any::<u64>(), width in 1usize..200) {
+            let planes = [values(seed, 2 * (width + ROOM)), values(!seed, 2 * (width + ROOM)), values(7, 2 * (width + ROOM))];
+            let rows = planes.each_ref().map(|data| Rows { data, stride: width + ROOM, from: 0 });
+            let wanted: Vec<u8> = (0..width).flat_map(|x| planes.each_ref().map(|plane| plane[width + ROOM + x])).collect();
+            for level in Level::all() {
+                let mut row = Vec::new();
+                prop_assert_eq!(pixels(level, rows, 1, width, &mut row), &wanted, "{:?}", level);
+            }
+        }
+
+        #[test]
         fn parts_of_weights_are_the_weights(seed in any::<u64>(), input in 2usize..400, out in 1usize..100) {
             let weights = Weights::new(Span::whole(input, out), Filter::Bicubic, 0, out);
             let row = values(seed, input + 8);
