@@ -659,9 +659,16 @@ pub fn down(level: Level, stack: &Stack, weights: &Weights, at: usize, out: &mut
 pub fn pixels<'a>(level: Level, planes: [Rows; 3], y: usize, width: usize, out: &'a mut Vec<u8>) -> &'a [u8] {
     let room = width.next_multiple_of(ROOM);
     out.resize(3 * room, 0);
-    let rows = planes.map(|rows| rows.data[y * rows.stride + rows.from..][..room].as_ptr());
-    // SAFETY: rows and output have room for the columns in whole vectors.
-    unsafe { kernels::interleave(level, rows, width, out.as_mut_ptr()) };
+    let rows = planes.map(|rows| &rows.data[y * rows.stride + rows.from..][..room]);
+    if level.0 == Kind::Portable {
+        // Without an instruction for it, moving bytes about is dear.
+        for (((pixel, r), g), b) in out.chunks_exact_mut(3).zip(rows[0]).zip(rows[1]).zip(rows[2]) {
+            pixel.copy_from_slice(&[*r, *g, *b]);
+        }
+    } else {
+        // SAFETY: rows and output have room for the columns in whole vectors.
+        unsafe { kernels::interleave(level, rows.map(<[u8]>::as_ptr), width, out.as_mut_ptr()) };
+    }
     &out[..3 * width]
 }
 
