@@ -18,6 +18,8 @@ pub struct Level(Kind);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Portable,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -28,6 +30,8 @@ impl Level {
     /// All that this processor has, the narrowest first.
     pub fn all() -> Vec<Level> {
         let mut all = vec![Level(Kind::Portable)];
+        #[cfg(target_arch = "aarch64")]
+        all.push(Level(Kind::Neon));
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
@@ -50,6 +54,8 @@ impl Level {
     pub fn rows(self) -> usize {
         match self.0 {
             Kind::Portable => vector::Portable::ROWS,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => vector::Neon::ROWS,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => vector::Avx2::ROWS,
             #[cfg(target_arch = "x86_64")]

@@ -9,6 +9,8 @@
 //! All kernels are inlined into functions that have the vector's instructions enabled. So must be all that they call on the
 //! way to an instruction: closures and adapters of iterators would not be, hence the loops.
 
+#[cfg(target_arch = "aarch64")]
+use super::vector::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
 use super::vector::{MOST_ROWS, Portable, Vector};
@@ -51,6 +53,9 @@ macro_rules! compiled {
             unsafe {
                 match level.0 {
                     Kind::Portable => $kernel::<Portable $(, $const)?>($($arg),*),
+                    // What is built for such processors may use it anywhere.
+                    #[cfg(target_arch = "aarch64")]
+                    Kind::Neon => $kernel::<Neon $(, $const)?>($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     Kind::Avx2 => avx2$(::<$const>)?($($arg),*),
                     #[cfg(target_arch = "x86_64")]

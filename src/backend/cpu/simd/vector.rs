@@ -6,9 +6,13 @@
 //! Invariant: a value of a vector type exists only where the processor has the type's instructions. Who makes one from
 //! nothing vouches for that, and what takes one relies on it.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "aarch64")]
+pub use aarch64::Neon;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512};
 
@@ -74,7 +78,7 @@ pub trait Vector: Copy {
     fn pack16(self, other: Self) -> Self;
     /// Bytes of each quarter by their places in it; 0 where a place is negative.
     fn shuffle(self, places: Self) -> Self;
-    /// Products of unsigned with signed bytes, added by twos to words.
+    /// Products of unsigned with signed bytes, added by twos to words, which hold the sums.
     fn dot8(self, weights: Self) -> Self;
     fn and(self, other: Self) -> Self;
     fn add16(self, other: Self) -> Self;
@@ -211,7 +215,7 @@ impl Vector for Portable {
     #[inline(always)]
     fn dot8(self, weights: Self) -> Self {
         let product = |i: usize| i16::from(self.0[i]) * i16::from(weights.0[i] as i8);
-        Self::of_words(|i| product(2 * i).saturating_add(product(2 * i + 1)))
+        Self::of_words(|i| product(2 * i) + product(2 * i + 1))
     }
     #[inline(always)]
     fn and(self, other: Self) -> Self {
