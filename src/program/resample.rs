@@ -180,6 +180,7 @@ impl Quads {
                     left = std::array::from_fn(|i| (left[i] - i32::from(digits[i])) >> 8);
                     digits
                 }));
+                debug_assert_eq!(left, [0; 4], "weights of 2 and more");
             }
             out.starts.push(at as u32);
             out.slack.push([least, most]);

@@ -65,11 +65,17 @@ thread_local! {
 }
 
 impl Work {
+    /// Bytes that a thread keeps: more than frames of videos take.
+    const KEPT: usize = 16 << 20;
+
     /// Calls `f` with this thread's.
     fn with<T>(f: impl FnOnce(&mut Work) -> T) -> T {
         let mut work = WORK.take().unwrap_or_default();
         let out = f(&mut work);
-        WORK.set(Some(work));
+        if work.lanes.iter().map(Lanes::bytes).chain(work.stacks.iter().map(Stack::bytes)).sum::<usize>() <= Self::KEPT
+        {
+            WORK.set(Some(work));
+        }
         out
     }
 }

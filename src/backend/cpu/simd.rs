@@ -429,9 +429,13 @@ impl Blocks {
         self.0.as_mut_ptr().cast()
     }
 
+    fn len(&self) -> usize {
+        size_of_val(self.0.as_slice())
+    }
+
     /// The first `n` bytes.
     fn bytes(&self, n: usize) -> *const u8 {
-        assert!(n <= size_of_val(self.0.as_slice()));
+        assert!(n <= self.len());
         self.0.as_ptr().cast()
     }
 }
@@ -447,6 +451,11 @@ pub struct Lanes {
 }
 
 impl Lanes {
+    /// The memory that it holds.
+    pub fn bytes(&self) -> usize {
+        self.blocks.len()
+    }
+
     /// Room for `width` columns, rounded up as the widest kernel does.
     fn room(&mut self, level: Level, width: usize) -> *mut u8 {
         self.width = width;
@@ -586,6 +595,11 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// The memory that it holds.
+    pub fn bytes(&self) -> usize {
+        self.blocks.len()
+    }
+
     /// Makes it so large; what it holds is to be written.
     pub fn reset(&mut self, columns: usize, rows: usize) {
         (self.columns, self.rows) = (columns, rows);

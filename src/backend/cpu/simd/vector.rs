@@ -91,7 +91,7 @@ pub trait Vector: Copy {
     /// Lower words of `self` and upper ones of `other`.
     fn blend(self, other: Self) -> Self;
     fn same(self, other: Self) -> bool;
-    /// `self` and the products of words, added by twos to dwords.
+    /// `self` and the products of words, added by twos to dwords, which hold the sums.
     fn dot16(self, a: Self, b: Self) -> Self;
 
     /// One output position of a resize, rounded, not clamped: a dword for each of `from`'s. They hold the inputs that the
