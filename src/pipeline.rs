@@ -180,6 +180,8 @@ struct Shared<'a> {
     /// What decodes: what the job demands, where it is there.
     #[cfg_attr(not(feature = "ffmpeg"), expect(dead_code, reason = "without FFmpeg there are no videos"))]
     decoder: Demand,
+    /// The device reads frames where a decoder left them on it.
+    surfaces: bool,
     decoders: Decoders,
     decode: Stage,
     compute: Stage,
@@ -272,6 +274,10 @@ pub fn run(
     };
     let memory = job.file.memory.0;
     let fallbacks = Fallbacks::new(job.file.fallback == Fallback::Warn);
+    let opened = device::open(job.device, job.file.fallback == Fallback::Forbid, memory / 4)?;
+    if let Some(reason) = &opened.missing {
+        fallbacks.device(&job.device.to_string(), reason);
+    }
     let shared = Shared {
         job,
         stop,
@@ -291,6 +297,7 @@ pub fn run(
         again: Mutex::default(),
         streamed: Mutex::default(),
         decoder: decoder(job, &fallbacks)?,
+        surfaces: opened.backend.surfaces(),
         decoders: Decoders::default(),
         fallbacks,
         decode: Stage::default(),
@@ -309,10 +316,6 @@ pub fn run(
             };
             if done { outcome.skipped += 1 } else { tasks.push_back((plan.clone(), task)) }
         }
-    }
-    let opened = device::open(job.device, job.file.fallback == Fallback::Forbid, memory / 4)?;
-    if let Some(reason) = &opened.missing {
-        shared.fallbacks.device(&job.device.to_string(), reason);
     }
     let backend = &*opened.backend;
     outcome.device = Some(backend.name().to_string());

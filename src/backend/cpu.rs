@@ -67,6 +67,7 @@ impl Backend for Cpu {
     }
 
     fn run(&self, program: &Program, frame: &Frame, key: &DrawKey) -> Result<Processed> {
+        let frame = &*frame.on_host()?;
         let steps = program.resolve((frame.width, frame.height), frame.orientation, frame.sample_aspect, key)?;
         let tone = program.tonemap.map_or(Ok(None), |tonemap| self.tones.get(tonemap, &frame.color))?;
         let work = Work {

@@ -37,11 +37,11 @@ mod io;
 mod log;
 mod picture;
 
-pub use hw::{HwDevice, nvdec_tells_damage};
+pub use hw::{HwDevice, OnCuda, nvdec_tells_damage};
 
 use io::Io;
 use log::Listener;
-pub use picture::{Layout, Look, Picture, PictureInfo};
+pub use picture::{Component, Layout, Look, Picture, PictureInfo};
 
 /// Demuxers that read one file and name no other. Playlists, scripts, image sequences and network protocols are left
 /// out; MP4's references to other files are switched off besides.

@@ -90,7 +90,7 @@ fn falling_back_can_be_forbidden() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("forbidden");
     let output = run(&out, "test", "corrupt:5", &["--all", "--fallback", "forbid"]);
-    assert!(output.status.success(), "rejects are allowed here: {}", errors(&output));
+    assert_eq!(output.status.code(), Some(3), "nothing comes out: {}", errors(&output));
     let rejects = report(&framemill(&["rejects", out.to_str().unwrap(), "--json"]));
     let refused = rejects["kinds"]["device_unsupported"].as_array().unwrap();
     assert_eq!(refused.len(), 5, "{rejects}");

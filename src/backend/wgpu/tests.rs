@@ -44,7 +44,7 @@ fn device() -> Option<Wgpu> {
 #[test]
 fn random_lists_give_the_cpus_bytes() {
     let Some(device) = device() else { return };
-    parity::random_lists(&device, 400);
+    parity::random_lists(&device, 400, None);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn one_frame_in_many_variants_goes_up_once() {
     let mut batch = Batch::new(&program, &weights, &tones);
     for variant in 0..5 {
         let key = DrawKey { variant, ..DrawKey::default() };
-        push(&mut batch, &program, &Item { frame: frame.clone(), key }).unwrap();
+        push(&mut batch, &program, &Item { frame: frame.clone(), key }, false).unwrap();
     }
     assert_eq!((batch.sources.len(), batch.uploads.len(), batch.tensors.len()), (1, 3, 5));
 }
