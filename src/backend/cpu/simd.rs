@@ -490,9 +490,10 @@ pub fn fill_yuv(
     coefficients: &Coefficients,
     lanes: &mut [Lanes; 3],
 ) -> bool {
-    let (Some(matrix), Some(layout)) = (Matrix::new(coefficients), Chroma::new(x, y, chroma[0].from, strip)) else {
+    let (Some(matrix), Some(mut layout)) = (Matrix::new(coefficients), Chroma::new(x, y, chroma[0].from, strip)) else {
         return false;
     };
+    layout.ahead = [luma.stride * level.rows(), (chroma[0].stride * level.rows()) >> y.sub];
     let to = lanes.each_mut().map(|lanes| lanes.room(level, strip.width));
     let whole = strip.width.next_multiple_of(kernels::BLOCK);
     let samples = match x.sub {
@@ -501,7 +502,6 @@ pub fn fill_yuv(
         _ if whole / 2 <= layout.last => whole / 2 + kernels::BLOCK / 2,
         _ => whole / 2,
     };
-    let ahead = [luma.stride * level.rows(), (chroma[0].stride * level.rows()) >> y.sub];
     let [r, g, b] = lanes;
     let luma = luma.starts(strip.places(), whole, &mut r.edge);
     let chroma =
@@ -509,8 +509,8 @@ pub fn fill_yuv(
     // SAFETY: rows and lanes have room for the columns in whole blocks.
     unsafe {
         match x.sub {
-            0 => kernels::fill_yuv::<false>(level, &luma, &chroma, ahead, &layout, &matrix, strip.width, to),
-            _ => kernels::fill_yuv::<true>(level, &luma, &chroma, ahead, &layout, &matrix, strip.width, to),
+            0 => kernels::fill_yuv::<false>(level, &luma, &chroma, &layout, &matrix, strip.width, to),
+            _ => kernels::fill_yuv::<true>(level, &luma, &chroma, &layout, &matrix, strip.width, to),
         }
     }
     true
@@ -527,6 +527,8 @@ struct Chroma {
     places: [[i8; 4 * MOST_ROWS]; 2],
     /// How much both rows count, for both columns.
     weights: [i8; 4 * MOST_ROWS],
+    /// Bytes to the next strip's rows, of luma and of chroma.
+    ahead: [usize; 2],
 }
 
 impl Chroma {
@@ -548,6 +550,7 @@ impl Chroma {
             last: x.samples - 1 - from,
             places: [[0; 4 * MOST_ROWS]; 2],
             weights: [0; 4 * MOST_ROWS],
+            ahead: [0; 2],
         };
         for row in 0..MOST_ROWS {
             let tap = tap(row);

@@ -70,7 +70,7 @@ compiled! {
     fn fill_plane / plane(rows: &Starts, ahead: usize, columns: usize, to: *mut u8);
     fn fill_rgb / rgb(rows: &Starts, columns: usize, to: [*mut u8; 3]);
     fn fill_yuv / yuv<const HALF_WIDTH: bool>(
-        luma: &Starts, chroma: &[Starts; 2], ahead: [usize; 2], layout: &Chroma, matrix: &Matrix, columns: usize, to: [*mut u8; 3],
+        luma: &Starts, chroma: &[Starts; 2], layout: &Chroma, matrix: &Matrix, columns: usize, to: [*mut u8; 3],
     );
     fn across / horizontal<const N: usize>(
         lanes: [*const u8; N], quads: &Quads, columns: usize, to: [*mut u8; N], stride: usize,
@@ -156,7 +156,6 @@ unsafe fn rgb<V: Vector>(rows: &Starts, columns: usize, to: [*mut u8; 3]) {
 unsafe fn yuv<V: Vector, const HALF_WIDTH: bool>(
     luma: &Starts,
     chroma: &[Starts; 2],
-    ahead: [usize; 2],
     layout: &Chroma,
     matrix: &Matrix,
     columns: usize,
@@ -178,7 +177,7 @@ unsafe fn yuv<V: Vector, const HALF_WIDTH: bool>(
         );
         let mut next = [[weights; 4]; 2];
         if HALF_WIDTH {
-            next = [lanes(&chroma[0], 0, ahead[1]), lanes(&chroma[1], 0, ahead[1])];
+            next = [lanes(&chroma[0], 0, layout.ahead[1]), lanes(&chroma[1], 0, layout.ahead[1])];
         }
         for block in 0..columns.div_ceil(BLOCK) {
             // For each quad of luma, chroma of its even and of its odd columns; the later one in the lower word.
@@ -187,7 +186,7 @@ unsafe fn yuv<V: Vector, const HALF_WIDTH: bool>(
                 let now = next;
                 let behind = (block + 1) * QUARTER;
                 if behind <= layout.last {
-                    next = [lanes(&chroma[0], behind, ahead[1]), lanes(&chroma[1], behind, ahead[1])];
+                    next = [lanes(&chroma[0], behind, layout.ahead[1]), lanes(&chroma[1], behind, layout.ahead[1])];
                 }
                 for plane in 0..2 {
                     let mut samples = [weights; QUADS + 1];
@@ -199,7 +198,7 @@ unsafe fn yuv<V: Vector, const HALF_WIDTH: bool>(
                     if layout.last < behind {
                         // The last sample counts on behind itself.
                         let last = layout.last - block * QUARTER;
-                        if last % 2 == 0 {
+                        if last.is_multiple_of(2) {
                             samples[last / 2] = samples[last / 2].shuffle(upper);
                         } else {
                             samples[last / 2 + 1] = samples[last / 2].shuffle(lower);
@@ -214,7 +213,7 @@ unsafe fn yuv<V: Vector, const HALF_WIDTH: bool>(
             } else {
                 for plane in 0..2 {
                     for half in 0..2 {
-                        let quads = lanes::<V>(&chroma[plane], block * BLOCK + half * QUARTER, ahead[1]);
+                        let quads = lanes::<V>(&chroma[plane], block * BLOCK + half * QUARTER, layout.ahead[1]);
                         for (i, quad) in quads.into_iter().enumerate() {
                             for turn in 0..2 {
                                 grid[plane][4 * half + i][turn] = quad.shuffle(places[turn]).dot8(weights);
@@ -224,7 +223,9 @@ unsafe fn yuv<V: Vector, const HALF_WIDTH: bool>(
                 }
             }
             for half in 0..2 {
-                for (i, quad) in lanes::<V>(luma, block * BLOCK + half * QUARTER, ahead[0]).into_iter().enumerate() {
+                for (i, quad) in
+                    lanes::<V>(luma, block * BLOCK + half * QUARTER, layout.ahead[0]).into_iter().enumerate()
+                {
                     let i = 4 * half + i;
                     let ([cb_even, cb_odd], [cr_even, cr_odd]) = (grid[0][i], grid[1][i]);
                     let even = matrix.run(quad.dot8(eight[0]), cb_even, cr_even);

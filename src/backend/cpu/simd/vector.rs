@@ -131,7 +131,7 @@ impl Portable {
     #[inline(always)]
     fn turns<const SIZE: usize>(self, other: Self, from: usize) -> Self {
         let unit = |i: usize| from + i / (2 * SIZE) * SIZE + i % SIZE;
-        Portable(std::array::from_fn(|i| if i / SIZE % 2 == 0 { self.0[unit(i)] } else { other.0[unit(i)] }))
+        Portable(std::array::from_fn(|i| if (i / SIZE).is_multiple_of(2) { self.0[unit(i)] } else { other.0[unit(i)] }))
     }
 }
 
