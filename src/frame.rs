@@ -1,7 +1,7 @@
 //! [`Frame`]: a decoded picture, never a codec library's type.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::color::Color;
 use crate::error::{Error, RejectKind, Result};
@@ -56,7 +56,38 @@ impl Pixels {
 
 impl From<Vec<u8>> for Pixels {
     fn from(data: Vec<u8>) -> Self {
-        Pixels(Arc::new(data))
+        Pixels(Arc::new(Owned(data)))
+    }
+}
+
+/// Buffers of pictures that are gone, for the next ones: fresh memory costs a page fault every 4 KB, and zeros.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// How many are kept, and how large one may be: what is kept counts to nobody's budget.
+const SPARES: usize = 4;
+const LARGEST_SPARE: usize = 4 << 20;
+
+/// A buffer of `len` bytes, whatever they are: all of them are to be written. It is used again after [`Pixels`] of it.
+pub fn spare(len: usize) -> Vec<u8> {
+    let mut buffer = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+    buffer.resize(len, 0);
+    buffer
+}
+
+/// Bytes that become a spare buffer.
+struct Owned(Vec<u8>);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARES && (1..=LARGEST_SPARE).contains(&self.0.capacity()) {
+            spare.push(std::mem::take(&mut self.0));
+        }
     }
 }
 

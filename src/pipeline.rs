@@ -593,9 +593,11 @@ fn decode_units(
         let life = Arc::new(AtomicU64::new(0));
         lock(&shared.progress.flying).insert(key, life.clone());
         observer.began(key);
-        // Where fewer units are left than threads, decoders share the rest.
+        // Where fewer units are left than threads, decoders share the rest. One more than cores: a thread that waits for rows
+        // of another's picture would leave its core idle.
         let left = queue.left.load(Ordering::Relaxed).max(1);
         let threads = (shared.job.threads as u64 / left.min(shared.job.threads as u64)).max(1) as usize;
+        let threads = if threads > 1 { threads + 1 } else { 1 };
         let pulse = || {
             life.fetch_add(1, Ordering::Relaxed);
         };

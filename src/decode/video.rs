@@ -412,6 +412,15 @@ impl VideoReader {
     }
 }
 
+/// How many seconds the video stream `wanted` lasts, where the container's header says so for sure, as MP4's does: opening a
+/// [`VideoReader`] looks at packets and decodes some.
+pub fn stated_seconds(source: Arc<dyn ByteSource>, wanted: Option<usize>) -> Option<f64> {
+    let input = Input::header(source).ok()?;
+    let (stream, _) = choose_stream(&input.streams(), wanted).ok()?;
+    let sure = input.container().starts_with("mov,") && !stream.encrypted;
+    stream.duration.filter(|_| sure).map(|ticks| info::seconds(ticks, stream.time_base))
+}
+
 /// Opens the decoder of a stream, on hardware where it is given.
 fn open_decoder(input: &Input, stream: usize, options: &VideoOptions, hardware: Option<&Hardware>) -> Result<Decoder> {
     let device = match hardware.map(|h| &h.device) {
