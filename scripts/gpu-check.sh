@@ -4,10 +4,10 @@
 # Usage: gpu-check.sh [-p FOLDER] [-i MEDIA]... [-o RESULT.json] [--only STEP,...]
 #   -p  where framemill, parity and ffmpeg lie (default: beside this script, else target/portable)
 #   -i  media to run on, files or folders (default: clips/ beside the programs)
-# Steps: devices, selftest, parity, dataset, kill, decode, sessions, sanitizer
+# Steps: devices, selftest, parity, dataset, kill, decode, sessions, short, sanitizer
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-programs=$here result=gpu-check.json steps=devices,selftest,parity,dataset,kill,decode,sessions,sanitizer media=()
+programs=$here result=gpu-check.json steps=devices,selftest,parity,dataset,kill,decode,sessions,short,sanitizer media=()
 [ -x "$programs/framemill" ] || programs=$here/../target/portable
 while [ $# -gt 0 ]; do
   case $1 in
@@ -47,6 +47,8 @@ write() {
     printf '\n}\n'
   } >"$result"
 }
+# So many a second.
+rate() { awk -v n="$1" -v a="$2" -v b="$3" 'BEGIN { printf "%.1f", n / (b - a) }'; }
 # The JSON in a file, or null.
 json() { if [ -s "$1" ]; then cat "$1"; else echo null; fi; }
 quoted() { printf '"%s"' "$(printf %s "$1" | tr -d '\n' | sed 's/\\/\\\\/g; s/"/\\"/g')"; }
@@ -165,7 +167,6 @@ if wanted sessions && [[ " ${devices[*]} " == *" cuda "* ]]; then
   for n in $(seq 32); do ln "$clip" "$copies/$n.${clip##*.}" 2>/dev/null || cp "$clip" "$copies/$n.${clip##*.}"; done
   frames=$("$framemill" probe --json "$clip" | grep -o '"frames": *[0-9]*' | head -1 | grep -o '[0-9]*$')
   parts=()
-  rate() { awk -v n="$1" -v a="$2" -v b="$3" 'BEGIN { printf "%.1f", n / (b - a) }'; }
   if [ -x "$programs/ffmpeg" ]; then
     # Each process goes through the clip again and again, so that opening the device counts for little.
     for processes in 1 7 14; do
@@ -196,6 +197,25 @@ if wanted sessions && [[ " ${devices[*]} " == *" cuda "* ]]; then
     rm -rf "$work/rate"
   done
   tell sessions "[$(IFS=,; echo "${parts[*]}")]"
+fi
+
+# Many short clips: what opening a decoder costs beside decoding.
+if wanted short && [[ " ${devices[*]} " == *" cuda "* ]]; then
+  clip=$(find "${media[@]}" -type f -name 'tiny*' | head -1)
+  if [ -n "$clip" ]; then
+    mkdir "$work/short"
+    for n in $(seq 60); do ln "$clip" "$work/short/$n.${clip##*.}" 2>/dev/null || cp "$clip" "$work/short/$n.${clip##*.}"; done
+    parts=()
+    for decoder in software nvdec; do
+      begun=$(seconds)
+      "$framemill" run -i "$work/short" -o "$work/rate" --json --all --progress none --threads 8 --device cuda \
+        --decoder $decoder --op resize:w=224,h=224 --format tensors >"$work/rate.json" 2>"$work/rate.log" ||
+        wrong "short clips by $decoder: $(tail -3 "$work/rate.log")"
+      parts+=("{\"decoder\": \"$decoder\", \"clips_per_second\": $(rate 60 "$begun" "$(seconds)"), \"report\": $(json "$work/rate.json")}")
+      rm -rf "$work/rate"
+    done
+    tell short "[$(IFS=,; echo "${parts[*]}")]"
+  fi
 fi
 
 if wanted sanitizer; then
