@@ -221,6 +221,10 @@ impl Picture {
     }
 }
 
+/// The first libavcodec (FFmpeg 7.0's) that is sure to give out copies of NVDEC's surfaces. An older one gives out the few
+/// surfaces themselves, and decodes no further while they are kept.
+const COPIES_SURFACES: u32 = 61;
+
 /// Where the samples of a picture lie in a CUDA device's memory.
 #[derive(Debug)]
 pub struct OnCuda {
@@ -233,12 +237,16 @@ pub struct OnCuda {
 }
 
 impl Picture {
-    /// Where its samples lie on CUDA's first device, when all writing has ended; `None` where they do not, or where rows
-    /// or columns at their beginning do not belong to the picture.
+    /// Where its samples lie on CUDA's first device, when all writing has ended; `None` where they do not or may not stay,
+    /// or where rows or columns at their beginning do not belong to the picture.
     ///
     /// # Errors
     /// An input error where the device fails.
     pub fn on_cuda(&self) -> Result<Option<OnCuda>> {
+        // SAFETY: a number.
+        if unsafe { avcodec_version() } >> 16 < COPIES_SURFACES {
+            return Ok(None);
+        }
         // SAFETY: a live frame; the frames and device contexts of a surface live as long as it. Only a device that
         // `reference` filled in has `free_stream`, and then the user's part is a stream of ours.
         let (frame, frames, stream) = unsafe {
