@@ -97,6 +97,11 @@ fn batches_overlap_and_buffers_are_used_again() {
     let (last, _) = before.unwrap();
     assert_eq!(tensors(last()).len(), 4);
     assert_eq!(device.state().slots.len(), 2, "one that is computed and one that is filled");
+    let log = device.log().unwrap();
+    assert_eq!(log.batches, 12);
+    assert!(log.bytes_up > log.bytes_down, "{log:?}");
+    // lavapipe tells the time; so does every GPU that was met.
+    assert!(log.seconds.is_some_and(|s| s > 0.0 && s < 60.0), "{log:?}");
 }
 
 #[test]
