@@ -21,7 +21,7 @@ use crate::decode::image::PhotoOptions;
 use crate::decode::route::Demand;
 use crate::detect::nms::Nms;
 use crate::detect::spec::{DetectSpec, Labels, Then};
-use crate::detect::{Around, Detector, Rule};
+use crate::detect::{Act, Around, Detector};
 use crate::error::{Error, Result};
 use crate::input::InputSpec;
 use crate::op::{self, Op};
@@ -509,8 +509,7 @@ impl Job {
                 "progress",
                 "heartbeat",
                 "price_per_hour",
-                // What it came to is told with the detectors.
-                "provider",
+                // Its version is told with the detectors.
                 "ort",
             ] {
                 top.remove(key);
@@ -551,6 +550,11 @@ fn detectors(file: &JobFile, settings: Settings, clips: bool, dtype: Dtype) -> R
         ("labels", file.labels.is_some()),
         ("metadata coco and yolo", file.output.metadata.iter().any(|m| matches!(m, Metadata::Coco | Metadata::Yolo))),
     ];
+    if file.output.metadata.contains(&Metadata::Yolo) && file.output.format != Format::Images {
+        return Err(Error::usage(
+            "metadata yolo: its readers look for the labels beside images in folders: choose --format images",
+        ));
+    }
     if let (true, Some((name, _))) = (file.detect.is_empty(), alone.iter().find(|(_, given)| *given)) {
         return Err(Error::usage(format!("{name}: it is about detected objects, and the job has no detector: add detect")));
     }
@@ -587,7 +591,7 @@ fn detectors(file: &JobFile, settings: Settings, clips: bool, dtype: Dtype) -> R
         }
         detectors.push(Arc::new(detector));
     }
-    let crops = |d: &Arc<Detector>| d.rules.iter().any(|r| matches!(r, Rule::Crop { .. }));
+    let crops = |d: &Arc<Detector>| d.rules.iter().any(|r| matches!(r, Act::Crop { .. }));
     if detectors.iter().rev().skip(1).any(crops) {
         return Err(Error::usage("detect: then crop belongs to the last detector; those behind it would see crops"));
     }

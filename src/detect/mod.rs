@@ -112,7 +112,7 @@ impl Selection {
 
 /// What is done with what was found.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Rule {
+pub enum Act {
     /// Only samples that show one of these.
     Keep(Selection),
     /// No sample that shows one of these.
@@ -178,7 +178,7 @@ pub struct Detector {
     /// Pictures that the model gets at once.
     pub batch: usize,
     /// What is done with what was found.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<Act>,
     /// What becomes of samples on which it failed.
     pub on_error: OnError,
     /// What computes.
@@ -356,7 +356,7 @@ impl Detector {
 
     /// Whether it hides what it finds.
     pub fn hides(&self) -> bool {
-        self.rules.iter().any(|r| matches!(r, Rule::Hide { .. }))
+        self.rules.iter().any(|r| matches!(r, Act::Hide { .. }))
     }
 
     /// How many threads run it: on a CPU each has a session of one thread, a device has one session.
@@ -606,7 +606,7 @@ fn selection(classes: &[ClassName], labels: &[String]) -> Result<Option<Vec<usiz
     }
 }
 
-fn rules(then: &[Then], labels: &[String], least: f64) -> Result<Vec<Rule>> {
+fn rules(then: &[Then], labels: &[String], least: f64) -> Result<Vec<Act>> {
     let of = |classes: &[ClassName], score: Option<f64>| {
         Ok::<_, Error>(Selection { classes: selection(classes, labels)?, score: score.unwrap_or(least).max(least) })
     };
@@ -614,23 +614,23 @@ fn rules(then: &[Then], labels: &[String], least: f64) -> Result<Vec<Rule>> {
         if m.is_finite() && m >= 0.0 { Ok(m) } else { Err(Error::usage(format!("margin {m}: expected 0 or more"))) }
     };
     let rule = |then: &Then| match then {
-        Then::Keep(which) => Ok(Rule::Keep(of(&which.classes, which.score)?)),
-        Then::Drop(which) => Ok(Rule::Drop(of(&which.classes, which.score)?)),
+        Then::Keep(which) => Ok(Act::Keep(of(&which.classes, which.score)?)),
+        Then::Drop(which) => Ok(Act::Drop(of(&which.classes, which.score)?)),
         Then::Blur(hide) if hide.color.is_some() => Err(Error::usage("blur has no color; fill has")),
         Then::Blur(hide) => {
-            Ok(Rule::Hide { of: of(&hide.classes, None)?, margin: margin(hide.margin)?, color: None })
+            Ok(Act::Hide { of: of(&hide.classes, None)?, margin: margin(hide.margin)?, color: None })
         }
         Then::Fill(hide) => {
             let color = op::rgb(hide.color.as_deref().unwrap_or("000000")).map_err(|e| e.context("color"))?;
-            Ok(Rule::Hide { of: of(&hide.classes, None)?, margin: margin(hide.margin)?, color: Some(color) })
+            Ok(Act::Hide { of: of(&hide.classes, None)?, margin: margin(hide.margin)?, color: Some(color) })
         }
         Then::Crop(crop) => {
             margin(crop.margin)?;
-            Ok(Rule::Crop { of: of(&crop.classes, crop.score)?, how: crop.clone() })
+            Ok(Act::Crop { of: of(&crop.classes, crop.score)?, how: crop.clone() })
         }
     };
     let rules = then.iter().map(rule).collect::<Result<Vec<_>>>().map_err(|e| e.context("then"))?;
-    let crops = rules.iter().position(|r| matches!(r, Rule::Crop { .. }));
+    let crops = rules.iter().position(|r| matches!(r, Act::Crop { .. }));
     if crops.is_some_and(|at| at + 1 < rules.len()) {
         return Err(Error::usage("then: crop comes last; what is behind it would see crops, not the picture"));
     }
