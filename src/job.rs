@@ -556,14 +556,12 @@ fn detectors(file: &JobFile, settings: Settings, clips: bool, dtype: Dtype) -> R
         ));
     }
     if let (true, Some((name, _))) = (file.detect.is_empty(), alone.iter().find(|(_, given)| *given)) {
-        return Err(Error::usage(format!("{name}: it is about detected objects, and the job has no detector: add detect")));
+        return Err(Error::usage(format!(
+            "{name}: it is about detected objects, and the job has no detector: add detect"
+        )));
     }
-    let around = Around {
-        ops: &file.ops,
-        settings,
-        runtime: file.ort.as_deref(),
-        forbid: file.fallback == Fallback::Forbid,
-    };
+    let around =
+        Around { ops: &file.ops, settings, runtime: file.ort.as_deref(), forbid: file.fallback == Fallback::Forbid };
     let mut detectors: Vec<Arc<Detector>> = Vec::new();
     for spec in &file.detect {
         let mut spec = spec.clone();
@@ -587,7 +585,10 @@ fn detectors(file: &JobFile, settings: Settings, clips: bool, dtype: Dtype) -> R
         }
         let detector = Detector::open(&spec, around)?;
         if detectors.iter().any(|d| d.name == detector.name) {
-            return Err(Error::usage(format!("detect: two detectors are called {}; give one another name", detector.name)));
+            return Err(Error::usage(format!(
+                "detect: two detectors are called {}; give one another name",
+                detector.name
+            )));
         }
         detectors.push(Arc::new(detector));
     }

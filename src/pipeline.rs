@@ -491,7 +491,8 @@ fn pass(
         }
         let detecting = detectors.iter().map(|d| d.workers(threads)).min().unwrap_or(0);
         for (i, seen_out) in (0..detecting).zip(std::iter::repeat(&seen_out)) {
-            let (Some(seen_out), computed, sample_out) = (seen_out.clone(), computed.clone(), sample_out.clone()) else {
+            let (Some(seen_out), computed, sample_out) = (seen_out.clone(), computed.clone(), sample_out.clone())
+            else {
                 continue;
             };
             let work = move || shared.detect.thread(|| detect::stage(shared, &computed, &seen_out, &sample_out));

@@ -28,9 +28,9 @@ use crate::op::{self, Align, Filter, Match, Op};
 use crate::program::{Program, Settings};
 use crate::tensor::{Dtype, Layout as Axes, Tensor};
 #[cfg(not(feature = "ort"))]
-use absent::Session;
-#[cfg(not(feature = "ort"))]
 pub use absent::Runtime;
+#[cfg(not(feature = "ort"))]
+use absent::Session;
 use heads::{Declared, Found, Head, Layout};
 use nms::Nms;
 use provider::Provider;
@@ -206,9 +206,7 @@ fn preset(layout: Layout) -> (Fit, &'static str, Channels, [f64; 3], [f64; 3]) {
         }
         Layout::Ssd => (Fit::Stretch, "000000", Channels::Rgb, ([127.0; 3], [128.0; 3])),
         Layout::Yunet => (Fit::Topleft, "000000", Channels::Bgr, RAW),
-        Layout::Detr => {
-            (Fit::Stretch, "000000", Channels::Rgb, ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
-        }
+        Layout::Detr => (Fit::Stretch, "000000", Channels::Rgb, ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])),
         Layout::Rtdetr => (Fit::Stretch, "000000", Channels::Rgb, UNIT),
         Layout::TfSsd => (Fit::Stretch, "000000", Channels::Rgb, RAW),
         Layout::Fastestdet => (Fit::Stretch, "000000", Channels::Bgr, UNIT),
@@ -262,7 +260,9 @@ impl Detector {
             (Some(0), _) => return Err(Error::usage("batch: expected more than 0")),
             (Some(n), -1) => n,
             (Some(n), fixed) if n as i64 != fixed => {
-                return Err(Error::usage(format!("batch {n}: the model takes {fixed} pictures at once, no more and no less")));
+                return Err(Error::usage(format!(
+                    "batch {n}: the model takes {fixed} pictures at once, no more and no less"
+                )));
             }
             (_, fixed) if !open => fixed as usize,
             _ => 1,
@@ -592,9 +592,7 @@ fn swap_channels<T>(picture: &mut [T], axes: Axes) {
 fn selection(classes: &[ClassName], labels: &[String]) -> Result<Option<Vec<usize>>> {
     let index = |class: &ClassName| match class {
         ClassName::Index(index) if labels.is_empty() || *index < labels.len() => Ok(*index),
-        ClassName::Index(index) => {
-            Err(Error::usage(format!("class {index}: the model has {} classes", labels.len())))
-        }
+        ClassName::Index(index) => Err(Error::usage(format!("class {index}: the model has {} classes", labels.len()))),
         ClassName::Name(name) => labels.iter().position(|l| l == name).ok_or_else(|| match labels {
             [] => Error::usage(format!("class {name:?}: no labels are known; give labels, or the class's number")),
             _ => Error::usage(format!("class {name:?} is none of its labels: {}", labels.join(", "))),
@@ -617,9 +615,7 @@ fn rules(then: &[Then], labels: &[String], least: f64) -> Result<Vec<Act>> {
         Then::Keep(which) => Ok(Act::Keep(of(&which.classes, which.score)?)),
         Then::Drop(which) => Ok(Act::Drop(of(&which.classes, which.score)?)),
         Then::Blur(hide) if hide.color.is_some() => Err(Error::usage("blur has no color; fill has")),
-        Then::Blur(hide) => {
-            Ok(Act::Hide { of: of(&hide.classes, None)?, margin: margin(hide.margin)?, color: None })
-        }
+        Then::Blur(hide) => Ok(Act::Hide { of: of(&hide.classes, None)?, margin: margin(hide.margin)?, color: None }),
         Then::Fill(hide) => {
             let color = op::rgb(hide.color.as_deref().unwrap_or("000000")).map_err(|e| e.context("color"))?;
             Ok(Act::Hide { of: of(&hide.classes, None)?, margin: margin(hide.margin)?, color: Some(color) })

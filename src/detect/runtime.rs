@@ -58,7 +58,8 @@ impl Runtime {
             return Err(fail(&format!("version {version} is too old: expected 1.{OLDEST} or newer")));
         }
         let builder = ort::init_from(&path).map_err(|e| fail(&e.to_string()))?;
-        let environment = builder.with_name("framemill").with_telemetry(false).build().map_err(|e| fail(&e.to_string()))?;
+        let environment =
+            builder.with_name("framemill").with_telemetry(false).build().map_err(|e| fail(&e.to_string()))?;
         environment.set_log_level(LogLevel::Error);
         Ok(loaded.insert(Runtime { path, version, environment }).clone())
     }
@@ -117,7 +118,8 @@ fn find(named: Option<&Path>) -> Result<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
     let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(std::env::var_os).map(PathBuf::from);
     let packages = environments.flat_map(|root| site_packages(&root)).map(|p| p.join("onnxruntime").join("capi"));
-    let system = ["/usr/local/lib", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/opt/homebrew/lib"];
+    let system =
+        ["/usr/local/lib", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/opt/homebrew/lib"];
     for folder in beside.into_iter().chain(packages).chain(system.map(PathBuf::from)) {
         if let Some(found) = look(folder) {
             return Ok(found);

@@ -86,12 +86,16 @@ pub(super) fn stage(
 /// What detector `i` finds in each picture of a batch; errors where there is nothing that it could look at.
 fn look(batch: &[Numbered<Vec<Made>>], i: usize, worker: &mut Worker) -> Vec<Result<Vec<Found>>> {
     let made = || batch.iter().flat_map(|numbered| &numbered.item);
-    let view = |made: &'_ Made| made.views.get(i).cloned().unwrap_or_else(|| Err(Error::bug("a picture was not prepared")));
+    let view =
+        |made: &'_ Made| made.views.get(i).cloned().unwrap_or_else(|| Err(Error::bug("a picture was not prepared")));
     let views: Vec<Result<Processed>> = made().map(view).collect();
     let good: Vec<&Tensor> = views.iter().flatten().map(|view| &view.tensor).collect();
     let mut found = worker.detect(&good).into_iter();
     let gone = || Err(Error::bug("a detector gave no result"));
-    views.iter().map(|view| view.as_ref().map_err(Clone::clone).and_then(|_| found.next().unwrap_or_else(gone))).collect()
+    views
+        .iter()
+        .map(|view| view.as_ref().map_err(Clone::clone).and_then(|_| found.next().unwrap_or_else(gone)))
+        .collect()
 }
 
 /// A sample with what was found in it, after everything that is to be done with that: none, itself, or crops of it.
@@ -135,7 +139,9 @@ fn settle<'a>(
         }
     }
     let crops = all.last().and_then(|(detector, seen)| match detector.rules.last() {
-        Some(Act::Crop { of, how }) => Some((of.clone(), how.clone(), seen.iter().map(|s| s.detection.clone()).collect())),
+        Some(Act::Crop { of, how }) => {
+            Some((of.clone(), how.clone(), seen.iter().map(|s| s.detection.clone()).collect()))
+        }
         _ => None,
     });
     let visible = |s: Seen| shown(&s.detection).then_some(s.detection);
@@ -265,7 +271,8 @@ fn crop(made: &Made, detection: &Detection, how: &Crop, i: usize) -> Option<Made
         return None;
     }
     let mut data = Vec::with_capacity(w * h * 3);
-    let mut part = Tensor { width: w as u32, height: h as u32, dtype: tensor.dtype, layout: tensor.layout, data: Vec::new() };
+    let mut part =
+        Tensor { width: w as u32, height: h as u32, dtype: tensor.dtype, layout: tensor.layout, data: Vec::new() };
     match tensor.layout {
         Layout::Hwc => {
             for row in y..y + h {

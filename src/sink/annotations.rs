@@ -116,7 +116,8 @@ impl Annotations {
                 }
                 Ok(())
             })?;
-            let category = |(i, c): (usize, &Category)| json!({ "id": i + 1, "name": c.name, "supercategory": c.detector });
+            let category =
+                |(i, c): (usize, &Category)| json!({ "id": i + 1, "name": c.name, "supercategory": c.detector });
             let categories: Vec<Value> = categories.iter().enumerate().map(category).collect();
             put(format!("],\n\"categories\": {}}}\n", Value::from(categories)))?;
             file.flush().map_err(failed)
