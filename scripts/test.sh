@@ -16,7 +16,7 @@ if [ ! -x "$python/bin/python" ]; then
   python3 -m venv "$python"
 fi
 "$python/bin/pip" install -q --disable-pip-version-check 'pillow>=13,<14' numpy pyarrow webdataset duckdb \
-  safetensors datasets
+  safetensors datasets onnxruntime pycocotools
 export FRAMEMILL_PYTHON="$PWD/$python/bin/python"
 cargo fmt --all -- --check
 cargo clippy -q --all-targets -- -D warnings

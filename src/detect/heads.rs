@@ -168,11 +168,12 @@ fn cells((w, h): (u32, u32), strides: &[u32]) -> i64 {
 }
 
 impl Head {
-    /// Finds the layout in what a model declares of its outputs, for an input of `size` (width, height).
+    /// Finds the layout in what a model declares of its outputs, for an input of `size` (width, height). `labels` is how many
+    /// classes the job names, 0 where it names none.
     ///
     /// # Errors
     /// Usage, listing the outputs and how to name the head, where none or more than one layout fits.
-    pub fn recognise(outputs: &[Declared], size: (u32, u32)) -> Result<Head> {
+    pub fn recognise(outputs: &[Declared], size: (u32, u32), labels: usize) -> Result<Head> {
         let found = |layout| Ok(Head { layout, points: 0 });
         let named = |part: &str| outputs.iter().any(|o| o.name.to_ascii_lowercase().contains(part));
         if ["cls_8", "obj_8", "bbox_8", "kps_8"].iter().all(|n| outputs.iter().any(|o| o.name == *n)) {
@@ -209,7 +210,24 @@ impl Head {
         match boxes.map(|o| o.shape.as_slice()) {
             Some([_, k, 6]) if *k <= 1000 && *k != three => found(Layout::End2end),
             Some([_, n, c]) if *n == three && *c > 5 => found(Layout::Yolox),
-            Some([_, n, c]) if (*n == 3 * three || *n == 3 * four) && *c > 5 => found(Layout::Yolov5),
+            Some([_, n, c]) if (*n == 3 * three || *n == 3 * four) && *c > 5 => {
+                // Faces have five points and one class, plates four and two: or are they all classes?
+                let points = match c {
+                    15 => 4,
+                    16 => 5,
+                    _ => return found(Layout::Yolov5),
+                };
+                match *c as usize - 5 {
+                    classes if labels == classes => found(Layout::Yolov5),
+                    rest if labels == rest - 2 * points => Ok(Head { layout: Layout::Yolov5, points }),
+                    _ => Err(Error::usage(format!(
+                        "its {c} columns may be {} classes, or {points} points and {} classes: name the head, yolov5 or \
+                         yolov5:points={points}, or the labels",
+                        c - 5,
+                        c - 5 - 2 * points as i64
+                    ))),
+                }
+            }
             Some([_, n, c]) if *n == four && *c > 32 => found(Layout::NanodetPlus),
             Some([_, c, n]) if (*n == three || *n == four) && *c > 4 => found(Layout::Yolov8),
             Some([_, c, h, w]) if *c > 5 && (*w, *h) == (i64::from(size.0 / 16), i64::from(size.1 / 16)) => {

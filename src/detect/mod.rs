@@ -267,17 +267,17 @@ impl Detector {
             (_, fixed) if !open => fixed as usize,
             _ => 1,
         };
-        let outputs = tried(&mut session, size, axes, batch)?;
-        let head = match named_head {
-            Some(head) => head,
-            None => Head::recognise(&outputs, size)?,
-        };
-        let preprocess = prepare(spec, head.layout, size, axes, session.input.element)?;
-        let program = program(&preprocess, spec.on, around)?;
         let labels = match &spec.labels {
             Some(labels) => labels::read(labels)?,
             None => session.metadata("names").and_then(|text| labels::parse_names(&text)).unwrap_or_default(),
         };
+        let outputs = tried(&mut session, size, axes, batch)?;
+        let head = match named_head {
+            Some(head) => head,
+            None => Head::recognise(&outputs, size, labels.len())?,
+        };
+        let preprocess = prepare(spec, head.layout, size, axes, session.input.element)?;
+        let program = program(&preprocess, spec.on, around)?;
         if let Some(count) = head.classes(&outputs).filter(|n| !labels.is_empty() && *n != labels.len()) {
             return Err(Error::usage(format!("{} labels for a model of {count} classes", labels.len())));
         }

@@ -142,7 +142,7 @@ fn fastestdet_weighs_objectness_and_class() {
 
 #[test]
 fn layouts_are_recognised_by_their_outputs() {
-    let is = |outputs: &[Declared], size: (u32, u32)| Head::recognise(outputs, size).map(|h| h.layout);
+    let is = |outputs: &[Declared], size: (u32, u32)| Head::recognise(outputs, size, 0).map(|h| h.layout);
     let single = |shape: &[i64]| is(&[declared("output", shape)], (416, 416)).unwrap();
     assert_eq!(single(&[1, 3549, 85]), Layout::Yolox);
     assert_eq!(single(&[1, 10647, 85]), Layout::Yolov5);
@@ -157,6 +157,11 @@ fn layouts_are_recognised_by_their_outputs() {
     assert_eq!(is(&seg, (640, 640)).unwrap(), Layout::Yolov8);
     let e = is(&[declared("x", &[1, 1000])], (224, 224)).unwrap_err();
     assert!(e.message.contains("x [1, 1000]") && e.message.contains("yolox") && e.exit_code() == 2, "{e}");
+    let plates = [declared("output", &[1, 6300, 15])];
+    let e = is(&plates, (320, 320)).unwrap_err();
+    assert!(e.message.contains("10 classes") && e.message.contains("yolov5:points=4"), "{e}");
+    let points = |labels| Head::recognise(&plates, (320, 320), labels).unwrap().points;
+    assert_eq!((points(2), points(10)), (4, 0));
     let detr = [declared("logits", &[1, 100, 92]), declared("pred_boxes", &[1, 100, 4])];
     assert!(is(&detr, (800, 800)).unwrap_err().message.contains("detr or rtdetr"));
 }
