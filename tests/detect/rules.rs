@@ -26,7 +26,7 @@ fn boxes_lie_in_the_sample_and_in_the_source() {
             model("end2end")
         );
         std::fs::write(&job, text).unwrap();
-        let mut args = vec!["run", job.to_str().unwrap(), "-i", &input, "-o", out.to_str().unwrap()];
+        let mut args = vec!["run", job.to_str().unwrap(), "-i", &input, "-o", out.to_str().unwrap(), "--encode", "npy"];
         ops.iter().for_each(|op| args.extend(["--op", op]));
         let output = framemill(&make, &args);
         assert!(output.status.success(), "{}", errors(&output));
@@ -109,8 +109,9 @@ fn what_is_hidden_is_hidden_in_everything_that_is_written() {
 
     let unsafe_settings = [
         ("on_error = \"keep\"", "unhidden"),
-        ("[[ops]]\nop = \"normalize\"\nmean = [0, 0, 0]\nstd = [1, 1, 1]", "8-bit"),
-        ("[sample]\nclip = \"frames=2,stride=1\"", "clip"),
+        ("[sample]\nkeep_raw = \"raw\"", "keep_raw"),
+        ("[[ops]]\nop = \"normalize\"\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n[run]\nencode = \"npy\"", "8-bit"),
+        ("[sample]\nclip = \"frames=2,stride=1\"\n[run]\nencode = \"npy\"", "clip"),
     ];
     for (more, word) in unsafe_settings {
         let (code, text, _) = job(dir.path(), "refused", &format!("{fill}\n{more}"), false).unwrap();
