@@ -798,8 +798,9 @@ mod tests {
         assert!(fails("[inputs]\nuri = [\"x\"]").contains("inputs"));
         assert!(fails("variants = 0").contains("variants"));
         assert!(fails("device = \"tpu\"").contains("tpu"));
-        assert!(fails("[[detect]]\nmodel = \"m.onnx\"").contains("detect"));
-        assert!(fails("[output]\nmetadata = [\"parquet\", \"coco\"]").contains("coco: it holds detected objects"));
+        assert!(fails("detect = [\"none.onnx\"]").contains("detect none.onnx"));
+        assert!(fails("[[detect]]\nmodel = \"m.onnx\"\nthen = [{ hide = {} }]").contains("hide"));
+        assert!(fails("[output]\nmetadata = [\"parquet\", \"coco\"]").contains("metadata coco"));
         assert!(fails("[output]\nmetadata = [\"xml\"]").contains("xml"));
         assert!(fails("[output]\nformat = \"tensors\"\nencode = \"png\"").contains("tensors"));
         assert!(fails("ops = [\"resize:256\"]\n[output]\nformat = \"tensors\"").contains("one size"));

@@ -17,7 +17,7 @@ fn accuracy(make: &impl Fn() -> Command, media: &Path, python: &Path, model: &st
     let dir = tempfile::tempdir().unwrap();
     let (job, out) = (dir.path().join("job.toml"), dir.path().join("out"));
     let text = format!(
-        "[input]\nuri = [{:?}]\n[output]\nuri = {out:?}\nmetadata = [\"coco\"]\n[[ops]]\nop = \"resize\"\nshort = 64\n\
+        "[input]\nuri = [{:?}]\n[output]\nuri = {out:?}\nmetadata = [\"coco\"]\n\
          [[detect]]\nmodel = {:?}\nlabels = \"coco\"\nscore = 0.01\npreprocess = {{ {preprocess} }}\n",
         media.join("image/coco/val2017"),
         media.join("onnx").join(model).with_extension("onnx"),

@@ -34,7 +34,7 @@ fn boxes_lie_in_the_sample_and_in_the_source() {
     };
     let full = (json!([16.0, 0.0, 48.0, 32.0]), json!([16.0, 0.0, 48.0, 32.0]));
     let record = run("plain", "source", &[]);
-    assert_eq!(boxes(&record), [full.clone()]);
+    assert_eq!(boxes(&record), std::slice::from_ref(&full));
     let d = &record["detections"][0];
     assert_eq!(
         (&d["model"], &d["class"], &d["label"], &d["score"]),
