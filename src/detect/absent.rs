@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::heads::{Declared, Output};
+use super::heads::Output;
 use super::provider::Provider;
 use super::{Elements, Input};
 use crate::error::{Error, Result};
@@ -39,8 +39,6 @@ impl Runtime {
 pub struct Session {
     /// Its input.
     pub input: Input,
-    /// Its outputs.
-    pub outputs: Vec<Declared>,
     /// What computes.
     pub provider: Provider,
 }

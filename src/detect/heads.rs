@@ -49,36 +49,36 @@ pub struct Declared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
-    /// YOLOX (Megvii-BaseDetection/YOLOX, `demo_postprocess`): [N, 5 + C] for strides 8, 16, 32, row by row. Centre
+    /// YOLOX (Megvii-BaseDetection/YOLOX, `demo_postprocess`): `[N, 5 + C]` for strides 8, 16, 32, row by row. Centre
     /// relative to the cell, logarithm of the size, objectness and classes as probabilities.
     Yolox,
-    /// YOLOv5 and YOLOv7 (ultralytics/yolov5, `Detect` as exported): [3 N, 5 + C], decoded: centre and size in pixels,
+    /// YOLOv5 and YOLOv7 (ultralytics/yolov5, `Detect` as exported): `[3 N, 5 + C]`, decoded: centre and size in pixels,
     /// objectness, with `points` the points, then the classes.
     Yolov5,
-    /// YOLOv8, v9, 11 (ultralytics): [4 + C, N], decoded: centre and size in pixels, then the classes. What lies behind the
+    /// YOLOv8, v9, 11 (ultralytics): `[4 + C, N]`, decoded: centre and size in pixels, then the classes. What lies behind the
     /// classes (mask coefficients) is left alone.
     Yolov8,
-    /// Free of NMS (YOLOv10, YOLO26, exports with NMS inside): [K, 6], corners in pixels, score, class.
+    /// Free of NMS (YOLOv10, YOLO26, exports with NMS inside): `[K, 6]`, corners in pixels, score, class.
     End2end,
-    /// NanoDet (RangiLyu/nanodet before Plus): for each stride scores [N, C] and distances [N, 4 * 8] from the cell's
+    /// NanoDet (RangiLyu/nanodet before Plus): for each stride scores `[N, C]` and distances `[N, 4 * 8]` from the cell's
     /// centre, each the mean of a distribution over 0..=7 strides.
     Nanodet,
-    /// NanoDet-Plus: one [N, C + 32] for strides 8, 16, 32, 64; cells are anchored at their top left.
+    /// NanoDet-Plus: one `[N, C + 32]` for strides 8, 16, 32, 64; cells are anchored at their top left.
     NanodetPlus,
-    /// Scores [N, C] and decoded, normalised corners [N, 4] (Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB): class 0
+    /// Scores `[N, C]` and decoded, normalised corners `[N, 4]` (Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB): class 0
     /// is the background and is not counted.
     Ssd,
     /// YuNet (ShiqiYu/libfacedetection.train, OpenCV's `FaceDetectorYN`): `cls_S`, `obj_S`, `bbox_S`, `kps_S` for strides
     /// 8, 16, 32; five points: right and left eye, nose, right and left corner of the mouth.
     Yunet,
-    /// DETR (facebookresearch/detr): logits [Q, C + 1], of which the last is "no object", and normalised centres and sizes.
+    /// DETR (facebookresearch/detr): logits `[Q, C + 1]`, of which the last is "no object", and normalised centres and sizes.
     Detr,
-    /// RT-DETR (lyuwenyu/RT-DETR as Hugging Face exports it): logits [Q, C], each through a sigmoid; or as ultralytics
-    /// exports it, [Q, 4 + C] in one, already probabilities. Normalised centres and sizes.
+    /// RT-DETR (lyuwenyu/RT-DETR as Hugging Face exports it): logits `[Q, C]`, each through a sigmoid; or as ultralytics
+    /// exports it, `[Q, 4 + C]` in one, already probabilities. Normalised centres and sizes.
     Rtdetr,
-    /// TensorFlow's SSD post-processing: boxes [K, 4] as normalised y1, x1, y2, x2, classes [K], scores [K], count.
+    /// TensorFlow's SSD post-processing: boxes `[K, 4]` as normalised y1, x1, y2, x2, classes `[K]`, scores `[K]`, count.
     TfSsd,
-    /// FastestDet (dog-qiuqiu/FastestDet): [5 + C, H, W], objectness, tanh of the offset, sigmoid of the size, classes.
+    /// FastestDet (dog-qiuqiu/FastestDet): `[5 + C, H, W]`, objectness, tanh of the offset, sigmoid of the size, classes.
     Fastestdet,
 }
 

@@ -281,7 +281,7 @@ impl Detector {
         if let Some(count) = head.classes(&outputs).filter(|n| !labels.is_empty() && *n != labels.len()) {
             return Err(Error::usage(format!("{} labels for a model of {count} classes", labels.len())));
         }
-        let rules = rules(&spec.then, &labels, score)?;
+        let rules = rules(&spec.then, &labels)?;
         let hides = spec.then.iter().any(Then::hides);
         let on_error = spec.on_error.unwrap_or(if hides { OnError::Reject } else { OnError::Keep });
         if hides && on_error == OnError::Keep {
@@ -301,7 +301,8 @@ impl Detector {
             labels,
             score,
             nms: spec.nms.unwrap_or_else(|| usual_nms(head.layout)),
-            max: spec.max.unwrap_or(300),
+            // What is to be hidden is hidden however much of it there is.
+            max: spec.max.unwrap_or(if hides { usize::MAX } else { 300 }),
             batch,
             rules,
             on_error,
@@ -604,9 +605,9 @@ fn selection(classes: &[ClassName], labels: &[String]) -> Result<Option<Vec<usiz
     }
 }
 
-fn rules(then: &[Then], labels: &[String], least: f64) -> Result<Vec<Act>> {
+fn rules(then: &[Then], labels: &[String]) -> Result<Vec<Act>> {
     let of = |classes: &[ClassName], score: Option<f64>| {
-        Ok::<_, Error>(Selection { classes: selection(classes, labels)?, score: score.unwrap_or(least).max(least) })
+        Ok::<_, Error>(Selection { classes: selection(classes, labels)?, score: score.unwrap_or(0.0) })
     };
     let margin = |m: f64| {
         if m.is_finite() && m >= 0.0 { Ok(m) } else { Err(Error::usage(format!("margin {m}: expected 0 or more"))) }

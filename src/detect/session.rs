@@ -15,8 +15,7 @@ pub struct Session {
     inner: Inner,
     /// Its one input.
     pub input: Input,
-    /// Its outputs.
-    pub outputs: Vec<Declared>,
+    outputs: Vec<Declared>,
     /// What computes.
     pub provider: Provider,
 }

@@ -55,7 +55,7 @@ pub enum Channels {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PreprocessSpec {
-    /// Width and height; needed only where the model leaves them open [640, 640].
+    /// Width and height; needed only where the model leaves them open (default: 640 x 640).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<[u32; 2]>,
     /// How the picture is brought to that size.
@@ -119,7 +119,7 @@ pub struct Hide {
     pub classes: Vec<ClassName>,
     /// How much further than the box on each side, as a share of its width and height.
     pub margin: f64,
-    /// For `fill`: the colour, RRGGBB [000000].
+    /// For `fill`: the colour, RRGGBB (default: 000000).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub color: Option<String>,
 }
@@ -171,7 +171,7 @@ impl Then {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DetectSpec {
-    /// Its name in records [the model file's, without its ending].
+    /// Its name in records (default: the model file's, without its ending).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The model, an .onnx file; its content is part of the job's fingerprint.
@@ -179,37 +179,38 @@ pub struct DetectSpec {
     /// Which picture it sees.
     #[serde(default)]
     pub on: On,
-    /// How the outputs are laid out [recognised].
+    /// How the outputs are laid out (default: recognised).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
     /// What is done to a picture before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<PreprocessSpec>,
-    /// Names of the classes: `coco`, a file with one a line, or a list [the model's own, where it has them].
+    /// Names of the classes: `coco`, a file with one a line, or a list (default: the model's own, where it has them).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
-    /// Least score [0.3].
+    /// Least score (default: 0.3).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// Overlap above which the weaker of two boxes of one class goes, `soft` or `none` [0.45; none where the model does it].
+    /// Overlap above which the weaker of two boxes of one class goes, `soft` or `none` (default: as the head has it, mostly
+    /// 0.45).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nms: Option<Nms>,
-    /// At most so many objects a picture, the strongest [300].
+    /// At most so many objects a picture, the strongest (default: 300; all where something is hidden).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<usize>,
     /// Only these classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<ClassName>,
-    /// ONNX Runtime's providers, the first that is there [cpu].
+    /// ONNX Runtime's providers, the first that is there (default: cpu).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub provider: Vec<String>,
-    /// Pictures that the model gets at once; what is missing is filled with zeros [1, or the model's own].
+    /// Pictures that the model gets at once; what is missing is filled with zeros (default: 1, or the model's own).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<usize>,
     /// What is done with what was found.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub then: Vec<Then>,
-    /// What becomes of samples on which it failed [keep; reject where something is hidden].
+    /// What becomes of samples on which it failed (default: keep; reject where something is hidden).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_error: Option<OnError>,
 }
