@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use framemill::backend::{Backend, cpu::Cpu};
+use framemill::backend::Backend;
+use framemill::backend::cpu::{Cpu, Level};
 use framemill::color::{Color, ColorTags};
 use framemill::frame::{Frame, PixelFormat, Plane};
 use framemill::geometry::Orientation;
@@ -48,6 +49,7 @@ fn yuv420(depth: u8) -> Frame {
         time_base: (1, 25),
         keyframe: true,
         sample_aspect: (1, 1),
+        surface: None,
     }
 }
 
@@ -78,6 +80,12 @@ fn resize(c: &mut Criterion) {
         let op = format!("resize:w=224,h=224,filter={filter}");
         time(c, "resize 1080p to 224", &format!("{filter} exact"), &frame, &[&op], Quality::Exact);
         time(c, "resize 1080p to 224", &format!("{filter} fast"), &frame, &[&op], Quality::Fast);
+    }
+    for level in Level::all() {
+        let (cpu, program) = (Cpu::at(level), program(&["resize:w=224,h=224,filter=bicubic"], Quality::Exact));
+        let mut group = c.benchmark_group("resize 1080p to 224, by instructions");
+        group.bench_function(format!("{level:?}"), |b| b.iter(|| cpu.run(&program, black_box(&frame), &KEY).unwrap()));
+        group.finish();
     }
     let photo = rgb(640, 427);
     let ops = ["resize:short=256,filter=bicubic", "center_crop:w=224,h=224"];

@@ -4,11 +4,18 @@
 constexpr u32 TONE_CODES = 4096;
 constexpr u32 BYTE_CODES = 256;
 
+// Row `y` of a component, uploaded or where a decoder left it.
+FN const u8 *row_of(const Work &w, const Source &s, u32 component, i32 y) {
+    u64 address = (u64)s.address[1] << 32 | s.address[0];
+    const u8 *first = address ? (const u8 *)address : w.pixels;
+    return first + s.offset[component] + (u32)y * s.stride[component];
+}
+
 // Sample (x, y) of a component as it is stored.
 FN i32 sample(const Work &w, const Source &s, u32 component, i32 x, i32 y) {
-    const u8 *at = w.pixels + s.offset[component] + (u32)y * s.stride[component] + (u32)x * s.step;
+    const u8 *at = row_of(w, s, component, y) + (u32)x * (component == 0 ? s.step : s.chroma_step);
     // Samples of two bytes lie on even addresses: rows begin on words.
-    return s.mask > 0xff ? (i32)(*(const u16 *)at & s.mask) : (i32)*at;
+    return s.mask > 0xff ? (i32)((u32)*(const u16 *)at >> s.low & s.mask) : (i32)*at;
 }
 
 // Which two chroma samples give the value at a luma position, and how much the second counts.

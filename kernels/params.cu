@@ -57,6 +57,9 @@ struct Source {
     u32 offset[3];
     u32 stride[3];
     u32 step;
+    u32 chroma_step;
+    u32 low;
+    u32 address[2];
     u32 mask;
     u32 table;
     i32 last;

@@ -78,7 +78,7 @@ FN Strip strip(const Work &w, const Pass &p) {
     s.pitch = (s.words + p.taps.groups + 3) & ~3u;
     const Source &f = w.sources[p.source];
     // Bytes of YCbCr with one chroma sample for two pixels of a row: nearly all video.
-    bool plain = f.kind == YCC && f.mask == 0xff && f.x.sub == 1 && f.tone == NONE && p.read_first == p.read_end;
+    bool plain = f.kind == YCC && f.mask == 0xff && f.step == 1 && f.x.sub == 1 && f.tone == NONE && p.read_first == p.read_end;
     i32 chroma_last = (i32)(2 * (s.first + s.words));
     chroma_last = chroma_last > f.x.last ? f.x.last : chroma_last;
     i32 before = (i32)(2 * s.first) - 1;
@@ -91,9 +91,24 @@ FN u32 byte_of(u32 word, u32 i) {
     return word >> 8 * i & 0xff;
 }
 
-// The word of a plane at byte `x`, a multiple of four.
-FN u32 word_at(const Work &w, const Source &s, u32 component, i32 x, i32 y) {
-    return *(const u32 *)(w.pixels + s.offset[component] + (u32)y * s.stride[component] + (u32)x);
+// Both components of four chroma samples from `x` on, a multiple of four, each in a word.
+FN Four chroma4(const Work &w, const Source &s, i32 x, i32 y) {
+    Four out;
+    if (s.chroma_step == 2) {
+        Two words = *(const Two *)(row_of(w, s, 1, y) + 2 * (u32)x);
+#pragma unroll
+        for (u32 k = 0; k < 4; k++) {
+            u32 both = words.v[k >> 1] >> 16 * (k & 1);
+            out.v[k] = (both & 0xff) | (both & 0xff00) << 8;
+        }
+    } else {
+        u32 cb = *(const u32 *)(row_of(w, s, 1, y) + (u32)x), cr = *(const u32 *)(row_of(w, s, 2, y) + (u32)x);
+#pragma unroll
+        for (u32 k = 0; k < 4; k++) {
+            out.v[k] = byte_of(cb, k) | byte_of(cr, k) << 16;
+        }
+    }
+    return out;
 }
 
 // Chroma samples between two rows of them, once for all pixels that need them. What lies beyond the ends repeats them.
@@ -112,13 +127,10 @@ template <u32 ROWS> FN void rows_chroma(const Work &w, const Pass &p, const Stri
         u32 *to = shared + chroma_row(s, ROWS, r);
         for (u32 i = threadIdx.x; i < s.chroma_words; i += blockDim.x) {
             i32 x = s.chroma_first + (i32)(4 * i);
-            u32 cb_a = word_at(w, f, 1, x, y.a), cb_b = word_at(w, f, 1, x, y.b);
-            u32 cr_a = word_at(w, f, 2, x, y.a), cr_b = word_at(w, f, 2, x, y.b);
-            Four v;
+            Four a = chroma4(w, f, x, y.a), b = chroma4(w, f, x, y.b), v;
 #pragma unroll
             for (u32 k = 0; k < 4; k++) {
-                u32 a = byte_of(cb_a, k) | byte_of(cr_a, k) << 16, b = byte_of(cb_b, k) | byte_of(cr_b, k) << 16;
-                v.v[k] = a * rest + b * weight;
+                v.v[k] = a.v[k] * rest + b.v[k] * weight;
                 if (k > 0 && (i32)(4 * i + k) > last) {
                     v.v[k] = v.v[k - 1];
                 }
@@ -197,7 +209,7 @@ template <u32 ROWS> FN void rows_convert(const Work &w, const Pass &p, const Str
     for (u32 r = 0; r < ROWS; r++) {
         u32 row = blockIdx.x * ROWS + r;
         row = row < p.height ? row : p.height - 1;
-        luma[r] = (const u32 *)(w.pixels + f.offset[0] + (u32)(p.y + (i32)row) * f.stride[0]) + s.first;
+        luma[r] = (const u32 *)row_of(w, f, 0, p.y + (i32)row) + s.first;
     }
     const u32 *chroma = shared + chroma_row(s, ROWS, 0) + (i32)(2 * s.first) - s.chroma_first;
     for (u32 i = threadIdx.x; i < s.words; i += blockDim.x) {
@@ -289,27 +301,38 @@ extern "C" __global__ void __launch_bounds__(256, 3) rows2(const __grid_constant
 }
 #endif
 
-// Rows of a frame's planes by themselves: what planes_horizontal does, of bytes.
-template <u32 ROWS> FN void plane_rows(const Work &w, const Source &s, u32 component, const Taps &taps, i32 last, i32 x,
-    u32 row, i32 out[ROWS]) {
+// Of eight bytes the four at even places, or at odd ones.
+FN u32 every_second(Two words, u32 odd) {
+#ifdef FRAMEMILL_HOST
+    u32 low = words.v[0] >> 8 * odd, high = words.v[1] >> 8 * odd;
+    return (low & 0xff) | (low >> 8 & 0xff00) | (high & 0xff) << 16 | (high & 0xff0000) << 8;
+#else
+    return __byte_perm(words.v[0], words.v[1], odd ? 0x7531 : 0x6420);
+#endif
+}
+
+// Rows of a frame's planes by themselves: what planes_horizontal does, of bytes that lie `step` apart.
+template <u32 ROWS> FN void plane_rows(const Work &w, const Source &s, u32 component, u32 step, const Taps &taps, i32 last,
+    i32 x, u32 row, i32 out[ROWS]) {
     Groups groups_of = groups(w, taps, x);
     const u32 *digits = w.tables + groups_of.at;
-    u32 count = taps.count, words = s.stride[component] >> 2;
+    u32 count = taps.count, fours = s.stride[component] >> (step + 1);
     const u8 *at[ROWS];
 #pragma unroll
     for (u32 r = 0; r < ROWS; r++) {
         i32 y = (i32)(row + r) + taps.row;
-        at[r] = w.pixels + s.offset[component] + (u32)(y > last ? last : y) * s.stride[component];
+        at[r] = row_of(w, s, step == 2 ? 1 : component, y > last ? last : y);
     }
     Digits sums[ROWS] = {};
     for (u32 g = 0; g < taps.groups; g++, digits += 3 * count) {
         u32 low = digits[0], middle = digits[count], high = digits[2 * count];
         // Groups of the last positions may reach beyond the row, with weights of zero.
-        u32 word = groups_of.first + g;
-        word = word < words ? word : words - 1;
+        u32 four = groups_of.first + g;
+        four = four < fours ? four : fours - 1;
 #pragma unroll
         for (u32 r = 0; r < ROWS; r++) {
-            weigh4(sums[r], ((const u32 *)at[r])[word], low, middle, high);
+            u32 bytes = step == 1 ? ((const u32 *)at[r])[four] : every_second(((const Two *)at[r])[four], component - 1);
+            weigh4(sums[r], bytes, low, middle, high);
         }
     }
 #pragma unroll
@@ -327,9 +350,9 @@ extern "C" __global__ void planes(const __grid_constant__ Work w) {
     }
     const Source &s = w.sources[p.source];
     i32 at = p.x + (i32)x, luma[ROWS], cb[ROWS], cr[ROWS];
-    plane_rows<ROWS>(w, s, 0, p.taps, s.last, at, row, luma);
-    plane_rows<ROWS>(w, s, 1, p.chroma, s.y.last, at, row, cb);
-    plane_rows<ROWS>(w, s, 2, p.chroma, s.y.last, at, row, cr);
+    plane_rows<ROWS>(w, s, 0, 1, p.taps, s.last, at, row, luma);
+    plane_rows<ROWS>(w, s, 1, s.chroma_step, p.chroma, s.y.last, at, row, cb);
+    plane_rows<ROWS>(w, s, 2, s.chroma_step, p.chroma, s.y.last, at, row, cr);
     for (u32 r = 0; r < ROWS && row + r < p.height; r++) {
         w.scratch[p.to + (row + r) * p.to_row + x] = packed({luma[r], cb[r], cr[r]});
     }

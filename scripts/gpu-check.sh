@@ -4,10 +4,10 @@
 # Usage: gpu-check.sh [-p FOLDER] [-i MEDIA]... [-o RESULT.json] [--only STEP,...]
 #   -p  where framemill, parity and ffmpeg lie (default: beside this script, else target/portable)
 #   -i  media to run on, files or folders (default: clips/ beside the programs)
-# Steps: devices, selftest, parity, sanitizer, dataset, kill, decode, sessions
+# Steps: devices, selftest, parity, dataset, kill, decode, sessions, short, sanitizer
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-programs=$here result=gpu-check.json steps=devices,selftest,parity,sanitizer,dataset,kill,decode,sessions media=()
+programs=$here result=gpu-check.json steps=devices,selftest,parity,dataset,kill,decode,sessions,short,sanitizer media=()
 [ -x "$programs/framemill" ] || programs=$here/../target/portable
 while [ $# -gt 0 ]; do
   case $1 in
@@ -34,8 +34,21 @@ said=()
 say() { echo "gpu-check: $*" >&2; }
 wanted() { [[ ",$steps," == *",$1,"* ]]; }
 seconds() { date +%s.%N; }
-# A step's result: its name and a JSON value.
-tell() { said+=("\"$1\": $2"); }
+# A step's result: its name and a JSON value. The file is whole after each.
+tell() {
+  said+=("\"$1\": $2")
+  write
+}
+write() {
+  {
+    printf '{\n"version": %s,\n"machine": %s,\n"sound": %s' "$(quoted "$("$framemill" --version)")" "$machine" \
+      "$([ $failed = 0 ] && echo true || echo false)"
+    [ ${#said[@]} = 0 ] || printf ',\n%s' "${said[@]}"
+    printf '\n}\n'
+  } >"$result"
+}
+# So many a second.
+rate() { awk -v n="$1" -v a="$2" -v b="$3" 'BEGIN { printf "%.1f", n / (b - a) }'; }
 # The JSON in a file, or null.
 json() { if [ -s "$1" ]; then cat "$1"; else echo null; fi; }
 quoted() { printf '"%s"' "$(printf %s "$1" | tr -d '\n' | sed 's/\\/\\\\/g; s/"/\\"/g')"; }
@@ -43,6 +56,7 @@ wrong() {
   say "WRONG: $*"
   failed=1
 }
+machine="{\"cpu\": $(quoted "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"), \"cores\": $(nproc), \"gpu\": $(quoted "$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null)"), \"kernel\": $(quoted "$(uname -r)")}"
 # Digest of a dataset: every file but the reports.
 tree() { (cd "$1" && find . -type f ! -path './_framemill/reports/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1); }
 inputs() { for m in "${media[@]}"; do printf -- '-i\n%s\n' "$m"; done; }
@@ -87,20 +101,6 @@ if wanted parity && [ -x "$programs/parity" ]; then
     parts+=("\"$device\": {\"passed\": $([ $code = 0 ] && echo true || echo false), \"equal\": $(quoted "$lines")}")
   done
   tell parity "{$(IFS=,; echo "${parts[*]}")}"
-fi
-
-if wanted sanitizer; then
-  if command -v compute-sanitizer >/dev/null && [[ " ${devices[*]} " == *" cuda "* ]]; then
-    found=
-    for tool in memcheck racecheck initcheck; do
-      compute-sanitizer --tool $tool --error-exitcode 9 "$framemill" selftest --device cuda >"$work/sanitizer.log" 2>&1 ||
-        { wrong "$tool"; tail -20 "$work/sanitizer.log" >&2; found="$found $tool"; }
-    done
-    tell sanitizer "{\"tools\": [\"memcheck\", \"racecheck\", \"initcheck\"], \"faults\": $(quoted "${found# }")}"
-  else
-    say "no compute-sanitizer here: skipped"
-    tell sanitizer null
-  fi
 fi
 
 cpu=
@@ -161,25 +161,34 @@ fi
 
 # Frames a second from many copies of the longest clip: one process of ours, and ffmpeg's in as many as there are engines.
 if wanted sessions && [[ " ${devices[*]} " == *" cuda "* ]]; then
-  clip=$(find "${media[@]}" -type f -printf '%s %p\n' | sort -n | tail -1 | cut -d' ' -f2-)
+  clip=$(find "${media[@]}" -type f \( -name '*.mp4' -o -name '*.mkv' \) -printf '%s %p\n' | sort -n | tail -1 | cut -d' ' -f2-)
   copies=$work/copies
   mkdir "$copies"
   for n in $(seq 32); do ln "$clip" "$copies/$n.${clip##*.}" 2>/dev/null || cp "$clip" "$copies/$n.${clip##*.}"; done
   frames=$("$framemill" probe --json "$clip" | grep -o '"frames": *[0-9]*' | head -1 | grep -o '[0-9]*$')
   parts=()
-  rate() { awk -v n="$1" -v a="$2" -v b="$3" 'BEGIN { printf "%.1f", n / (b - a) }'; }
   if [ -x "$programs/ffmpeg" ]; then
+    # Each process goes through the clip again and again, so that opening the device counts for little.
     for processes in 1 7 14; do
+      rounds=$((processes == 1 ? 4 : 8))
       begun=$(seconds)
       for n in $(seq $processes); do
-        "$programs/ffmpeg" -v error -hwaccel cuda -hwaccel_output_format cuda -i "$clip" -f null - &
+        "$programs/ffmpeg" -v error -stats -reinit_filter 0 -stream_loop $((rounds - 1)) -hwaccel cuda \
+          -hwaccel_output_format cuda -i "$clip" -f null - 2>"$work/ffmpeg-$n.log" &
       done
       wait
-      parts+=("{\"what\": \"ffmpeg -hwaccel cuda -f null\", \"processes\": $processes, \"frames_per_second\": $(rate $((processes * frames)) "$begun" "$(seconds)")}")
+      ended=$(seconds)
+      done=0
+      for n in $(seq $processes); do
+        done=$((done + $(tr '\r' '\n' <"$work/ffmpeg-$n.log" | grep -o 'frame= *[0-9]*' | tail -1 | grep -o '[0-9]*$' || echo 0)))
+      done
+      [ $done = $((rounds * processes * frames)) ] || say "ffmpeg gave $done of $((rounds * processes * frames)) frames"
+      parts+=("{\"what\": \"ffmpeg -hwaccel cuda -f null\", \"processes\": $processes, \"frames\": $done, \"frames_per_second\": $(rate $done "$begun" "$ended")}")
     done
   fi
-  for threads in 2 4 8 16; do
-    cores=$((threads < $(nproc) ? threads : $(nproc)))
+  for pair in "2 8" "4 8" "16 8" "16 16"; do
+    read -r cores threads <<<"$pair"
+    cores=$((cores < $(nproc) ? cores : $(nproc)))
     begun=$(seconds)
     taskset -c "0-$((cores - 1))" "$framemill" run -i "$copies" -o "$work/rate" --json --all --progress none --threads $threads \
       --device cuda --decoder nvdec --memory 8GB --op resize:w=224,h=224,filter=bicubic --format tensors >"$work/rate.json" 2>"$work/rate.log" ||
@@ -190,12 +199,39 @@ if wanted sessions && [[ " ${devices[*]} " == *" cuda "* ]]; then
   tell sessions "[$(IFS=,; echo "${parts[*]}")]"
 fi
 
-machine="{\"cpu\": $(quoted "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"), \"cores\": $(nproc), \"gpu\": $(quoted "$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null)"), \"kernel\": $(quoted "$(uname -r)")}"
-{
-  printf '{\n"version": %s,\n"machine": %s,\n"sound": %s' "$(quoted "$("$framemill" --version)")" "$machine" \
-    "$([ $failed = 0 ] && echo true || echo false)"
-  printf ',\n%s' "${said[@]}"
-  printf '\n}\n'
-} >"$result"
+# Many short clips: what opening a decoder costs beside decoding.
+if wanted short && [[ " ${devices[*]} " == *" cuda "* ]]; then
+  clip=$(find "${media[@]}" -type f -name 'tiny*' | head -1)
+  if [ -n "$clip" ]; then
+    mkdir "$work/short"
+    for n in $(seq 60); do ln "$clip" "$work/short/$n.${clip##*.}" 2>/dev/null || cp "$clip" "$work/short/$n.${clip##*.}"; done
+    parts=()
+    for decoder in software nvdec; do
+      begun=$(seconds)
+      "$framemill" run -i "$work/short" -o "$work/rate" --json --all --progress none --threads 8 --device cuda \
+        --decoder $decoder --op resize:w=224,h=224 --format tensors >"$work/rate.json" 2>"$work/rate.log" ||
+        wrong "short clips by $decoder: $(tail -3 "$work/rate.log")"
+      parts+=("{\"decoder\": \"$decoder\", \"clips_per_second\": $(rate 60 "$begun" "$(seconds)"), \"report\": $(json "$work/rate.json")}")
+      rm -rf "$work/rate"
+    done
+    tell short "[$(IFS=,; echo "${parts[*]}")]"
+  fi
+fi
+
+if wanted sanitizer; then
+  if command -v compute-sanitizer >/dev/null && [[ " ${devices[*]} " == *" cuda "* ]]; then
+    found=
+    for tool in memcheck racecheck initcheck; do
+      compute-sanitizer --tool $tool --error-exitcode 9 "$framemill" selftest --device cuda >"$work/sanitizer.log" 2>&1 ||
+        { wrong "$tool"; tail -20 "$work/sanitizer.log" >&2; found="$found $tool"; }
+    done
+    tell sanitizer "{\"tools\": [\"memcheck\", \"racecheck\", \"initcheck\"], \"faults\": $(quoted "${found# }")}"
+  else
+    say "no compute-sanitizer here: skipped"
+    tell sanitizer null
+  fi
+fi
+
+write
 say "$([ $failed = 0 ] && echo "all is well" || echo "something is wrong"); $result"
 exit $failed

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds target/portable/framemill, one file that needs the C library alone: FFmpeg (with
-# NVDEC, whose own library is loaded at run time) and dav1d are inside, HEIC photos are left out. Beside it lies the
-# ffmpeg program of the same build, to compare with. What was built before is used again; to build FFmpeg anew, delete
+# Builds target/portable/framemill, one file that needs the C library alone: FFmpeg (with NVDEC, whose own library is
+# loaded at run time) and dav1d are inside, HEIC photos are left out. Beside it lies what scripts/gpu-check.sh needs where
+# the GPU is: the tests of the devices, the ffmpeg program of the same build, and clips. What was built before is used again; to build FFmpeg anew, delete
 # target/ffmpeg. Where Debian's sources cannot be fetched, put the archives into target/ffmpeg/sources yourself.
 # Usage: scripts/portable.sh [--ffmpeg-only]
 set -euo pipefail
@@ -20,7 +20,7 @@ only_ffmpeg=
 case "${1:-}" in
   "") ;;
   --ffmpeg-only) only_ffmpeg=1 ;;
-  -h | --help) sed -n '2,6s/^# //p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,7s/^# //p' "$0"; exit 0 ;;
   *) echo "portable: unknown argument $1; see --help" >&2; exit 2 ;;
 esac
 
@@ -109,9 +109,20 @@ cargo build --release --target-dir "$out" --no-default-features --features stati
 for program in "$out/release/framemill" "$prefix/bin/ffmpeg"; do
   strip -o "$out/$(basename "$program")" "$program"
 done
+# The tests of the devices, as a program of their own: scripts/gpu-check.sh runs them where the GPU is.
+say "building the parity tests"
+parity=$(cargo test --release --lib --no-run --target-dir "$out" --no-default-features --features static-ffmpeg,wgpu,cuda \
+  --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+strip -o "$out/parity" "$parity"
+cp scripts/gpu-check.sh "$out/"
+if command -v ffmpeg >/dev/null; then
+  scripts/clips.sh "$out/clips"
+else
+  say "no ffmpeg with encoders here: bring media of your own for gpu-check.sh"
+fi
 needed=$(ldd "$out/framemill" | awk '{ print $1 }')
 foreign=$(grep -Ev '^(linux-vdso|libc|libm|libgcc_s|libdl|libpthread|librt|/lib.*/ld-linux)[.-]|^/lib' <<<"$needed" || true)
 [ -z "$foreign" ] || stop "the program needs more than the C library: $foreign"
 "$out/framemill" --version
-say "target/portable/framemill and target/portable/ffmpeg, for glibc $(objdump -T "$out/framemill" "$out/ffmpeg" |
+say "framemill, ffmpeg, parity, gpu-check.sh and clips in target/portable, for glibc $(objdump -T "$out/framemill" "$out/ffmpeg" |
   grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -1 | cut -d_ -f2) or newer"

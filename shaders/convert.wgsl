@@ -6,10 +6,10 @@ const BYTE_CODES: u32 = 256u;
 
 // Sample (x, y) of a component as it is stored.
 fn sample(source: u32, component: u32, x: i32, y: i32) -> i32 {
-    let at = sources[source].offset[component] + u32(y) * sources[source].stride[component]
-        + u32(x) * sources[source].step;
+    let step = select(sources[source].chroma_step, sources[source].step, component == 0u);
+    let at = sources[source].offset[component] + u32(y) * sources[source].stride[component] + u32(x) * step;
     // Samples of two bytes never straddle words: rows begin on words.
-    return i32((pixels[at >> 2u] >> ((at & 3u) << 3u)) & sources[source].mask);
+    return i32((pixels[at >> 2u] >> (((at & 3u) << 3u) + sources[source].low)) & sources[source].mask);
 }
 
 // Which two chroma samples give the value at a luma position, and how much the second counts.

@@ -1,6 +1,7 @@
 //! [`Frame`]: a decoded picture, never a codec library's type.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::color::Color;
 use crate::error::{Error, RejectKind, Result};
@@ -55,7 +56,38 @@ impl Pixels {
 
 impl From<Vec<u8>> for Pixels {
     fn from(data: Vec<u8>) -> Self {
-        Pixels(Arc::new(data))
+        Pixels(Arc::new(Owned(data)))
+    }
+}
+
+/// Buffers of pictures that are gone, for the next ones: fresh memory costs a page fault every 4 KB, and zeros.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// How many are kept, and how large one may be: what is kept counts to nobody's budget.
+const SPARES: usize = 4;
+const LARGEST_SPARE: usize = 4 << 20;
+
+/// A buffer of `len` bytes, whatever they are: all of them are to be written. It is used again after [`Pixels`] of it.
+pub fn spare(len: usize) -> Vec<u8> {
+    let mut buffer = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+    buffer.resize(len, 0);
+    buffer
+}
+
+/// Bytes that become a spare buffer.
+struct Owned(Vec<u8>);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARES && (1..=LARGEST_SPARE).contains(&self.0.capacity()) {
+            spare.push(std::mem::take(&mut self.0));
+        }
     }
 }
 
@@ -81,7 +113,35 @@ pub struct Plane {
     pub stride: usize,
 }
 
-/// A decoded picture in host memory.
+/// How a surface's samples lie in its device's memory. Components are in the order of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lie {
+    /// Address of the first sample of the first component.
+    pub address: u64,
+    /// Bytes from there to the first sample of each component.
+    pub offset: [u32; 3],
+    /// Bytes from row to row of each component.
+    pub stride: [u32; 3],
+    /// Bytes from sample to sample: of the first component, and of the others.
+    pub step: [u32; 2],
+    /// Bits below a sample's lowest.
+    pub low: u32,
+}
+
+/// Samples that a decoder left in the memory of a CUDA device, the process's first one, in its primary context. All
+/// writing has ended.
+pub trait Surface: Send + Sync + std::fmt::Debug {
+    /// How they lie there.
+    fn lie(&self) -> Lie;
+
+    /// The same samples in host memory, as planes of the frame's format.
+    ///
+    /// # Errors
+    /// `device_unsupported` where the device does not give them.
+    fn download(&self) -> Result<Vec<Plane>>;
+}
+
+/// A decoded picture in host memory, or in a device's.
 #[derive(Debug, Clone)]
 pub struct Frame {
     /// Width in luma samples.
@@ -90,8 +150,10 @@ pub struct Frame {
     pub height: u32,
     /// Sample layout.
     pub format: PixelFormat,
-    /// Its planes, in the order of the format.
+    /// Its planes, in the order of the format; none where they are on a device.
     pub planes: Vec<Plane>,
+    /// Its samples on a device.
+    pub surface: Option<Arc<dyn Surface>>,
     /// What the numbers mean.
     pub color: Color,
     /// What to apply to show it upright.
@@ -125,7 +187,9 @@ impl Frame {
         let fits = |(plane, &(row, rows)): (&Plane, &(usize, usize))| {
             plane.stride >= row && plane.data.len() >= plane.stride * (rows - 1) + row
         };
-        if w == 0 || h == 0 || self.planes.len() < rows.len() || !self.planes.iter().zip(&rows).all(fits) {
+        let there =
+            self.surface.is_some() || (self.planes.len() >= rows.len() && self.planes.iter().zip(&rows).all(fits));
+        if w == 0 || h == 0 || !there {
             return Err(Error::input(
                 RejectKind::Corrupt,
                 format!("a decoded picture of {w}x{h} is smaller than it says"),
@@ -133,7 +197,22 @@ impl Frame {
         }
         Ok(rows)
     }
-    /// Bytes of all planes.
+    /// The frame with its planes in host memory.
+    ///
+    /// # Errors
+    /// `device_unsupported` where its device does not give them.
+    pub fn on_host(&self) -> Result<Cow<'_, Frame>> {
+        let Some(surface) = &self.surface else { return Ok(Cow::Borrowed(self)) };
+        Ok(Cow::Owned(Frame { planes: surface.download()?, surface: None, ..self.clone() }))
+    }
+    /// Bytes that it holds, here or on a device.
+    pub fn held(&self) -> usize {
+        match self.surface {
+            Some(_) => self.rows().map_or(0, |rows| rows.iter().map(|(row, rows)| row * rows).sum()),
+            None => self.bytes(),
+        }
+    }
+    /// Bytes of all planes in host memory.
     pub fn bytes(&self) -> usize {
         self.planes.iter().map(|p| p.data.len()).sum()
     }
@@ -145,6 +224,7 @@ impl Frame {
             height,
             format: PixelFormat::Rgb8,
             planes: vec![Plane { data: data.into(), stride: width as usize * 3 }],
+            surface: None,
             color: Color::srgb(),
             orientation: Orientation::UPRIGHT,
             pts: 0,

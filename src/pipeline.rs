@@ -181,6 +181,8 @@ struct Shared<'a> {
     /// What decodes: what the job demands, where it is there.
     #[cfg_attr(not(feature = "ffmpeg"), expect(dead_code, reason = "without FFmpeg there are no videos"))]
     decoder: Demand,
+    /// The device reads frames where a decoder left them on it.
+    surfaces: bool,
     decoders: Decoders,
     decode: Stage,
     compute: Stage,
@@ -274,6 +276,10 @@ pub fn run(
     };
     let memory = job.file.memory.0;
     let fallbacks = Fallbacks::new(job.file.fallback == Fallback::Warn);
+    let opened = device::open(job.device, job.file.fallback == Fallback::Forbid, memory / 4)?;
+    if let Some(reason) = &opened.missing {
+        fallbacks.device(&job.device.to_string(), reason);
+    }
     let shared = Shared {
         job,
         stop,
@@ -293,6 +299,7 @@ pub fn run(
         again: Mutex::default(),
         streamed: Mutex::default(),
         decoder: decoder(job, &fallbacks)?,
+        surfaces: opened.backend.surfaces(),
         decoders: Decoders::default(),
         fallbacks,
         decode: Stage::default(),
@@ -312,10 +319,6 @@ pub fn run(
             };
             if done { outcome.skipped += 1 } else { tasks.push_back((plan.clone(), task)) }
         }
-    }
-    let opened = device::open(job.device, job.file.fallback == Fallback::Forbid, memory / 4)?;
-    if let Some(reason) = &opened.missing {
-        shared.fallbacks.device(&job.device.to_string(), reason);
     }
     for detector in &job.detectors {
         for (provider, reason) in &detector.missing {
@@ -618,9 +621,11 @@ fn decode_units(
         let life = Arc::new(AtomicU64::new(0));
         lock(&shared.progress.flying).insert(key, life.clone());
         observer.began(key);
-        // Where fewer units are left than threads, decoders share the rest.
+        // Where fewer units are left than threads, decoders share the rest. One more than cores: a thread that waits for rows
+        // of another's picture would leave its core idle.
         let left = queue.left.load(Ordering::Relaxed).max(1);
         let threads = (shared.job.threads as u64 / left.min(shared.job.threads as u64)).max(1) as usize;
+        let threads = if threads > 1 { threads + 1 } else { 1 };
         let pulse = || {
             life.fetch_add(1, Ordering::Relaxed);
         };

@@ -41,7 +41,26 @@ fn blocks_lie_alike() {
     same_layout!(&module, Axis { sub, bits, offset, last });
     same_layout!(
         &module,
-        Source { kind, offset, stride, step, mask, table, last, x, y, shift, most, tone, nodes, matrix, constant }
+        Source {
+            kind,
+            offset,
+            stride,
+            step,
+            chroma_step,
+            low,
+            address,
+            mask,
+            table,
+            last,
+            x,
+            y,
+            shift,
+            most,
+            tone,
+            nodes,
+            matrix,
+            constant,
+        }
     );
     same_layout!(&module, Action { kind, x, y, width, height, fill, amount, table, size });
     same_layout!(

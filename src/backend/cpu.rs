@@ -10,7 +10,7 @@ mod convert;
 mod lut;
 mod picture;
 mod resize;
-pub mod simd;
+mod simd;
 
 use crate::backend::{Backend, Item, Pace, Pending, Processed};
 use crate::color::Range;
@@ -23,12 +23,13 @@ use crate::program::yuv::Coefficients;
 use crate::program::{Base, DrawKey, Program, Quality, Step, Steps};
 use affine::Affine;
 use blur::Blur;
-use convert::{Converter, Scratch};
+use convert::{Converter, Scratch, Streamed};
 use picture::Picture;
+pub use simd::Level;
 
 /// Runs Programs on the calling thread.
-#[derive(Default)]
 pub struct Cpu {
+    level: Level,
     weights: Cache,
     tones: Tones,
 }
@@ -36,7 +37,18 @@ pub struct Cpu {
 impl Cpu {
     /// A backend with an empty cache of weights.
     pub fn new() -> Cpu {
-        Cpu::default()
+        Cpu::at(Level::best())
+    }
+
+    /// One that uses just these instructions.
+    pub fn at(level: Level) -> Cpu {
+        Cpu { level, weights: Cache::default(), tones: Tones::default() }
+    }
+}
+
+impl Default for Cpu {
+    fn default() -> Cpu {
+        Cpu::new()
     }
 }
 
@@ -55,6 +67,7 @@ impl Backend for Cpu {
     }
 
     fn run(&self, program: &Program, frame: &Frame, key: &DrawKey) -> Result<Processed> {
+        let frame = &*frame.on_host()?;
         let steps = program.resolve((frame.width, frame.height), frame.orientation, frame.sample_aspect, key)?;
         let tone = program.tonemap.map_or(Ok(None), |tonemap| self.tones.get(tonemap, &frame.color))?;
         let work = Work {
@@ -63,11 +76,12 @@ impl Backend for Cpu {
             converter: Converter::new(frame, program.settings.chroma, tone)?,
             frame,
             steps: &steps,
+            level: self.level,
             weights: &self.weights,
         };
         let (w, h) = steps.size();
         let picture = work.after(steps.steps.len(), Window { x: 0, y: 0, w: w as usize, h: h as usize });
-        let tensor = picture.pack(&program.out);
+        let tensor = picture.pack(self.level, &program.out);
         picture.recycle();
         let Steps { transform, source, augment, .. } = steps;
         Ok(Processed { tensor, transform, source_size: source, augment, fallback: None })
@@ -78,6 +92,7 @@ struct Work<'a> {
     converter: Converter<'a>,
     frame: &'a Frame,
     steps: &'a Steps,
+    level: Level,
     weights: &'a Cache,
     fast: bool,
 }
@@ -178,7 +193,7 @@ impl Work<'_> {
             Step::Resize { filter, vertical_first } => {
                 let resize = resize::Resize { from: (in_w, in_h), to: size, filter: *filter, window };
                 if before > 0 || *vertical_first {
-                    let plan = resize.plan(self.weights);
+                    let plan = resize.plan(self.level, self.weights);
                     let part = self.after(before, plan.reads());
                     let out = plan.run(&part, *vertical_first);
                     part.recycle();
@@ -187,8 +202,8 @@ impl Work<'_> {
                     self.fast(&resize)
                 } else {
                     // Each row is narrowed as soon as it is converted.
-                    let mut scratch = Scratch::default();
-                    resize.plan(self.weights).stream(|y, x, n, rows| self.converter.row(y, x, n, &mut scratch, rows))
+                    let mut rows = Streamed { converter: &self.converter, scratch: Scratch::default() };
+                    resize.plan(self.level, self.weights).stream(&mut rows)
                 }
             }
         }
@@ -206,17 +221,19 @@ impl Work<'_> {
 
     /// Planes are resized first, and converted at the small size.
     fn fast(&self, resize: &resize::Resize) -> Picture {
-        let mut out = resize.planes(self.frame, self.weights);
+        let mut out = resize.planes(self.frame, self.level, self.weights);
         let coefficients = Coefficients::new(&self.frame.color, 8, 0);
         debug_assert!(matches!(self.frame.color.range, Range::Full | Range::Limited));
-        let mut ycc: [Vec<i32>; 3] = Default::default();
+        let (mut luma, mut chroma) = (Vec::new(), [Vec::new(), Vec::new()]);
         for y in 0..out.h {
             let rows = out.rows_mut(y);
-            for (values, row) in ycc.iter_mut().zip(&rows) {
+            luma.clear();
+            luma.extend_from_slice(rows[0]);
+            for (values, row) in chroma.iter_mut().zip(&rows[1..]) {
                 values.clear();
-                values.extend(row.iter().map(|v| i32::from(*v)));
+                values.extend(row.iter().map(|v| i16::from(*v)));
             }
-            simd::matrix(&ycc[0], &ycc[1], &ycc[2], &coefficients, 8, rows);
+            simd::matrix8(&luma, &chroma[0], &chroma[1], &coefficients, rows);
         }
         out
     }

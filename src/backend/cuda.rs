@@ -18,6 +18,7 @@ use super::Speed;
 use super::flights::{Driver, Flights, Journey, SPARE};
 use crate::error::{Error, RejectKind, Result};
 use crate::ffi::cu::{Airborne, Device, Info, Lane, Refusal, list};
+use crate::frame::Frame;
 use crate::program::passes::{Batch, Placed};
 use crate::tensor::Tensor;
 
@@ -62,6 +63,8 @@ pub struct Flight {
     airborne: Airborne,
     tensors: Vec<Placed>,
     up: u64,
+    /// What is on the device must stay there until this has landed.
+    _frames: Vec<Arc<Frame>>,
 }
 
 impl Driver for Interface {
@@ -75,6 +78,11 @@ impl Driver for Interface {
 
     fn check(&self, gpu: &Device) -> Result<()> {
         gpu.check()
+    }
+
+    fn surfaces(&self) -> bool {
+        // Decoders leave them on the first device.
+        self.info.index == 0
     }
 
     fn fits(&self, _: &Device, batch: &Batch) -> Result<()> {
@@ -102,7 +110,8 @@ impl Driver for Interface {
         }
         plan.write(batch, lane.staging());
         let airborne = lane.send(gpu, &plan.sizes, &plan.launches)?;
-        Ok(Some(Flight { airborne, tensors: batch.tensors.clone(), up: plan.sizes.input as u64 }))
+        let (tensors, up, _frames) = (batch.tensors.clone(), plan.sizes.input as u64, batch.frames().to_vec());
+        Ok(Some(Flight { airborne, tensors, up, _frames }))
     }
 
     fn end(&self, _: &Arc<Device>, flight: Flight) -> Result<(Lane, Vec<Tensor>, Journey)> {

@@ -56,6 +56,10 @@ impl Backend for Guarded {
         self.device.pace()
     }
 
+    fn surfaces(&self) -> bool {
+        self.device.surfaces()
+    }
+
     fn log(&self) -> Option<Log> {
         self.device.log()
     }

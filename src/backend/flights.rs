@@ -56,6 +56,11 @@ pub trait Driver: Send + Sync {
     /// Unavailable, with the first thing that failed on it.
     fn check(&self, gpu: &Self::Gpu) -> Result<()>;
 
+    /// Whether kernels read surfaces where decoders left them.
+    fn surfaces(&self) -> bool {
+        false
+    }
+
     /// Whether the device can take `batch` at once.
     ///
     /// # Errors
@@ -148,7 +153,7 @@ impl<D: Driver> Flights<D> {
     }
 
     /// The device; a new one where the last has failed.
-    fn gpu(&self) -> Result<Arc<D::Gpu>> {
+    pub(super) fn gpu(&self) -> Result<Arc<D::Gpu>> {
         let mut state = self.state();
         if let Some(gpu) = &state.gpu
             && self.driver.check(gpu).is_ok()
@@ -174,7 +179,8 @@ impl<D: Driver> Flights<D> {
             Err(e) => return parts.push(Part::failed(items.len(), e)),
         };
         let mut batch = Batch::new(program, &self.weights, &self.tones);
-        let pictures: Vec<Result<Steps>> = items.iter().map(|item| push(&mut batch, program, item)).collect();
+        let pictures: Vec<Result<Steps>> =
+            items.iter().map(|item| push(&mut batch, program, item, self.driver.surfaces())).collect();
         let fit = self.driver.fits(&gpu, &batch);
         if items.len() > 1 && (fit.is_err() || bytes(&batch) > self.share()) {
             return self.halve(program, items, parts);
@@ -226,9 +232,16 @@ impl<D: Driver> Flights<D> {
     }
 }
 
-/// Appends an item's picture to a batch.
-pub(super) fn push(batch: &mut Batch, program: &Program, item: &Item) -> Result<Steps> {
-    let frame = &item.frame;
+/// Appends an item's picture to a batch; `surfaces` says whether it may stay on its device.
+pub(super) fn push(batch: &mut Batch, program: &Program, item: &Item, surfaces: bool) -> Result<Steps> {
+    let host;
+    let frame = match &item.frame.surface {
+        Some(_) if !surfaces => {
+            host = Arc::new(item.frame.on_host()?.into_owned());
+            &host
+        }
+        _ => &item.frame,
+    };
     let steps = program.resolve((frame.width, frame.height), frame.orientation, frame.sample_aspect, &item.key)?;
     batch.push(frame, &steps)?;
     Ok(steps)
@@ -289,6 +302,10 @@ impl<D: Driver> Backend for Flights<D> {
         &self.name
     }
 
+    fn surfaces(&self) -> bool {
+        self.driver.surfaces()
+    }
+
     fn log(&self) -> Option<Log> {
         Some(*self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -300,7 +317,7 @@ impl<D: Driver> Backend for Flights<D> {
     fn speed(&self, program: &Program, items: &[Item], rounds: u32) -> Result<Option<Speed>> {
         let gpu = self.gpu()?;
         let mut batch = Batch::new(program, &self.weights, &self.tones);
-        items.iter().try_for_each(|item| push(&mut batch, program, item).map(drop))?;
+        items.iter().try_for_each(|item| push(&mut batch, program, item, self.driver.surfaces()).map(drop))?;
         self.driver.fits(&gpu, &batch)?;
         self.driver.speed(&gpu, &batch, rounds).map(Some)
     }

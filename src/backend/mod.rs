@@ -119,6 +119,11 @@ pub trait Backend: Send + Sync {
     /// How it is best fed.
     fn pace(&self) -> Pace;
 
+    /// Whether it reads frames where a decoder left them on a device.
+    fn surfaces(&self) -> bool {
+        false
+    }
+
     /// What a device did since it was opened; none where there is no device.
     fn log(&self) -> Option<Log> {
         None

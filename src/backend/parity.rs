@@ -11,7 +11,7 @@ use super::selftest::noise;
 use super::{Backend, Item, Processed};
 use crate::color::{Color, Matrix, Range, Siting};
 use crate::error::Result;
-use crate::frame::{Frame, PixelFormat};
+use crate::frame::{Frame, Lie, PixelFormat, Plane, Surface};
 use crate::geometry::Orientation;
 use crate::op::Op;
 use crate::program::yuv::Chroma;
@@ -164,13 +164,74 @@ pub fn told(
     results.into_iter().map(one).collect()
 }
 
-/// Runs `cases` random lists (ten times as many in a full run) on the device and on the CPU.
-pub fn random_lists(device: &dyn Backend, cases: u32) {
+/// Brings bytes to where a device's kernels find them, and says at which address.
+pub type Place<'a> = &'a dyn Fn(Vec<u8>) -> u64;
+
+/// A frame on a device, with its planes here.
+#[derive(Debug)]
+struct Left {
+    lie: Lie,
+    planes: Vec<Plane>,
+}
+
+impl Surface for Left {
+    fn lie(&self) -> Lie {
+        self.lie
+    }
+
+    fn download(&self) -> Result<Vec<Plane>> {
+        Ok(self.planes.clone())
+    }
+}
+
+/// `frame` as hardware decoders leave it: both components of chroma together or each for itself, samples of more than a
+/// byte in the high bits, rows padded.
+fn left(frame: &Frame, together: bool, place: Place) -> Frame {
+    let PixelFormat::Yuv { depth, .. } = frame.format else { return frame.clone() };
+    let (bytes, low) = if depth > 8 { (2, 16 - u32::from(depth)) } else { (1, 0) };
+    let rows = frame.rows().unwrap();
+    let mut memory = Vec::new();
+    let (mut offset, mut stride) = ([0; 3], [0; 3]);
+    for (at, (row, count)) in rows.iter().enumerate() {
+        let pair = together && at > 0;
+        if !(pair && at == 2) {
+            offset[at] = memory.len() as u32;
+            stride[at] = (if pair { 2 * row } else { *row } as u32).next_multiple_of(64);
+            memory.resize(memory.len() + stride[at] as usize * count, 0x5a);
+        } else {
+            (offset[2], stride[2]) = (offset[1] + bytes as u32, stride[1]);
+        }
+        let step = if pair { 2 * bytes } else { bytes };
+        for y in 0..*count {
+            let from = &frame.planes[at].data[y * frame.planes[at].stride..][..*row];
+            for (x, sample) in from.chunks_exact(bytes).enumerate() {
+                let to = offset[at] as usize + y * stride[at] as usize + x * step;
+                match sample {
+                    [a, b] => memory[to..to + 2].copy_from_slice(&(u16::from_le_bytes([*a, *b]) << low).to_le_bytes()),
+                    _ => memory[to] = sample[0],
+                }
+            }
+        }
+    }
+    let step = [bytes as u32, if together { 2 * bytes } else { bytes } as u32];
+    let lie = Lie { address: place(memory), offset, stride, step, low };
+    let surface = Arc::new(Left { lie, planes: frame.planes.clone() });
+    Frame { planes: Vec::new(), surface: Some(surface), ..frame.clone() }
+}
+
+/// Runs `cases` random lists (ten times as many in a full run) on the device and on the CPU; with `place` on frames that
+/// lie on the device already as well.
+pub fn random_lists(device: &dyn Backend, cases: u32, place: Option<Place>) {
     let (cpu, done) = (Cpu::new(), AtomicU64::new(0));
     let cases = if std::env::var("FRAMEMILL_TEST_FULL").is_ok_and(|v| v == "1") { 10 * cases } else { cases };
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let inputs = (program(), prop::collection::vec(frame(), 1..4));
+    let inputs = (program(), prop::collection::vec((frame(), any::<bool>(), any::<bool>()), 1..4));
     let outcome = TestRunner::new(config).run(&inputs, |((program, ops), frames)| {
+        let there = |(frame, there, together): (Arc<Frame>, bool, bool)| match place {
+            Some(place) if there => Arc::new(left(&frame, together, place)),
+            _ => frame,
+        };
+        let frames: Vec<Arc<Frame>> = frames.into_iter().map(there).collect();
         let (own, theirs) = (device.submit(&program, items(&frames))(), cpu.submit(&program, items(&frames))());
         let (own, theirs) = (told(own), told(theirs));
         done.fetch_add(own.iter().filter(|r| r.is_ok()).count() as u64, Ordering::Relaxed);

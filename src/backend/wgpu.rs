@@ -66,8 +66,8 @@ impl Driver for Interface {
 
     fn end(&self, gpu: &Arc<Gpu>, flight: Flight) -> Result<(Slot, Vec<Tensor>, Journey)> {
         let (up, down) = flight.moves();
-        let (slot, tensors) = flight.end(gpu)?;
-        Ok((slot, tensors, Journey { up, down, computed: None }))
+        let (slot, tensors, computed) = flight.end(gpu)?;
+        Ok((slot, tensors, Journey { up, down, computed }))
     }
 
     fn speed(&self, gpu: &Arc<Gpu>, batch: &Batch, rounds: u32) -> Result<Speed> {
@@ -75,7 +75,7 @@ impl Driver for Interface {
         flight.repeat(gpu, batch, rounds.div_ceil(4))?;
         let seconds = flight.repeat(gpu, batch, rounds)?;
         let (up, pictures) = (flight.moves().0, batch.tensors.len() as f64 * f64::from(rounds) / seconds);
-        let (slot, _) = flight.end(gpu)?;
+        let (slot, ..) = flight.end(gpu)?;
         Ok(Speed { pictures, copied: slot.copied(gpu, up)?, raised: None })
     }
 

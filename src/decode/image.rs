@@ -213,6 +213,16 @@ fn check_size(width: u64, height: u64, opts: &PhotoOptions) -> Result<(), Fault>
 
 /// Zeroed bytes for `width` x `height` pixels of `channels` bytes; an error, not an abort, where memory is short.
 fn buffer(width: u32, height: u32, channels: usize) -> Result<Vec<u8>, Fault> {
+    Ok(vec![0; bytes_of(width, height, channels)?])
+}
+
+/// The same, whatever the bytes are.
+fn spare(width: u32, height: u32, channels: usize) -> Result<Vec<u8>, Fault> {
+    Ok(crate::frame::spare(bytes_of(width, height, channels)?))
+}
+
+/// How many bytes that are, once it is known that there is memory for them.
+fn bytes_of(width: u32, height: u32, channels: usize) -> Result<usize, Fault> {
     /// Below this an allocation that fails ends the process anyway, and asking first would cost a system call.
     const ASK_FIRST: usize = 64 << 20;
     let short = || Fault::new(RejectKind::TooLarge, format!("no memory for {width}x{height} pixels"));
@@ -220,7 +230,7 @@ fn buffer(width: u32, height: u32, channels: usize) -> Result<Vec<u8>, Fault> {
     if len >= ASK_FIRST {
         Vec::<u8>::new().try_reserve_exact(len).map_err(|_| short())?;
     }
-    Ok(vec![0; len])
+    Ok(len)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

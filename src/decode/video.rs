@@ -52,6 +52,8 @@ pub struct VideoOptions {
     pub concealment_fixed: bool,
     /// What decodes, where it can; [`VideoReader::route`] tells what does.
     pub decoder: Demand,
+    /// Frames may stay in the memory of CUDA's first device.
+    pub surfaces: bool,
 }
 
 impl Default for VideoOptions {
@@ -63,6 +65,7 @@ impl Default for VideoOptions {
             keyframes_only: false,
             concealment_fixed: false,
             decoder: Demand::Software,
+            surfaces: false,
         }
     }
 }
@@ -352,14 +355,26 @@ impl VideoReader {
     fn convert(&self) -> Result<Frame> {
         let meta = self.current.ok_or_else(|| Error::bug("a frame was asked for where there is none"))?;
         let surface = self.picture.on_device();
-        let picture = Arc::new(if surface { self.picture.download()? } else { self.picture.share()? });
-        let look = picture.info().look;
         // Surfaces have formats of their own; what counts is the one that software would give.
-        let layout = if surface { self.decoder.host_layout() } else { picture.layout() };
-        let (format, planes) = match &layout {
-            Some(layout) if surface => surface::planes(&picture, layout)?,
-            _ => pixels::planes(&picture)?,
+        let layout = if surface { self.decoder.host_layout() } else { self.picture.layout() };
+        let kept = match &layout {
+            Some(layout) if surface && self.options.surfaces => surface::kept(&self.picture, layout)?,
+            _ => None,
         };
+        let on_host = surface && kept.is_none();
+        let picture = Arc::new(if on_host { self.picture.download()? } else { self.picture.share()? });
+        let (format, planes, surface) = match (kept, &layout) {
+            (Some((format, surface)), _) => (format, Vec::new(), Some(surface)),
+            (None, Some(layout)) if surface => {
+                let (format, planes) = surface::planes(&picture, layout)?;
+                (format, planes, None)
+            }
+            _ => {
+                let (format, planes) = pixels::planes(&picture)?;
+                (format, planes, None)
+            }
+        };
+        let look = picture.info().look;
         let name = layout.map(|l| l.name).unwrap_or_default();
         let tags = info::refine(info::tags(&look, &name)?, &self.info.tags);
         let (width, height) = picture.size();
@@ -377,6 +392,7 @@ impl VideoReader {
             height,
             format,
             planes,
+            surface,
             color: info::color(&tags, (width, height), format),
             orientation,
             pts: meta.pts.unwrap_or(0),
@@ -394,6 +410,15 @@ impl VideoReader {
             self.first_error = Some(heard.unwrap_or_else(|| error.into()));
         }
     }
+}
+
+/// How many seconds the video stream `wanted` lasts, where the container's header says so for sure, as MP4's does: opening a
+/// [`VideoReader`] looks at packets and decodes some.
+pub fn stated_seconds(source: Arc<dyn ByteSource>, wanted: Option<usize>) -> Option<f64> {
+    let input = Input::header(source).ok()?;
+    let (stream, _) = choose_stream(&input.streams(), wanted).ok()?;
+    let sure = input.container().starts_with("mov,") && !stream.encrypted;
+    stream.duration.filter(|_| sure).map(|ticks| info::seconds(ticks, stream.time_base))
 }
 
 /// Opens the decoder of a stream, on hardware where it is given.

@@ -37,11 +37,11 @@ mod io;
 mod log;
 mod picture;
 
-pub use hw::{HwDevice, nvdec_tells_damage};
+pub use hw::{HwDevice, OnCuda, nvdec_tells_damage};
 
 use io::Io;
 use log::Listener;
-pub use picture::{Layout, Look, Picture, PictureInfo};
+pub use picture::{Component, Layout, Look, Picture, PictureInfo};
 
 /// Demuxers that read one file and name no other. Playlists, scripts, image sequences and network protocols are left
 /// out; MP4's references to other files are switched off besides.
@@ -263,6 +263,13 @@ impl Input {
     /// Recognises the container by its content, opens it and looks at its streams. Decoders that have to look at
     /// pictures for that take none of more than `max_pixels`.
     pub fn open(source: Arc<dyn ByteSource>, max_pixels: u64) -> Result<Input> {
+        let mut input = Self::header(source)?;
+        input.look_at_streams(max_pixels)?;
+        Ok(input)
+    }
+
+    /// The same without a look at packets: of its streams it knows what the container's header says.
+    pub fn header(source: Arc<dyn ByteSource>) -> Result<Input> {
         log::capture();
         if source.is_empty() {
             return Err(Error::input(RejectKind::Empty, "the file has no bytes"));
@@ -293,9 +300,7 @@ impl Input {
             }
             context
         };
-        let mut input = Input { context, io, refused };
-        input.look_at_streams(max_pixels)?;
-        Ok(input)
+        Ok(Input { context, io, refused })
     }
 
     fn look_at_streams(&mut self, max_pixels: u64) -> Result<()> {

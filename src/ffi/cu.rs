@@ -2,8 +2,8 @@
 //! so a machine without it runs the program as well.
 //!
 //! Invariants: a lane's buffers are not freed, and its staging memory is not touched, while the device may use them; every
-//! object keeps its context. A context is this program's own, not the device's primary one, so that a new one can be
-//! opened after a failure that spoiled it.
+//! object keeps its context. That is the device's primary one, which decoders use as well, so that kernels can read what
+//! those leave on the device.
 
 use std::ffi::{CStr, CString, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,9 +89,10 @@ pub fn list() -> Result<Vec<Info>> {
         .collect()
 }
 
-/// A context, destroyed with the last object that lies in it.
+/// A device's primary context, kept until the last object that lies in it has gone.
 struct Context {
     raw: sys::CUcontext,
+    device: sys::CUdevice,
     failure: Mutex<Option<String>>,
 }
 
@@ -117,9 +118,8 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: owned by this alone, and nothing that lies in it is left. A context that a fault spoiled answers with
-        // its fault, and is gone all the same.
-        let _ = unsafe { sys::cuCtxDestroy_v2(self.raw) };
+        // SAFETY: retained by this once. A context that a fault spoiled answers with its fault, and is let go all the same.
+        let _ = unsafe { cu::primary_ctx::release(self.device) };
     }
 }
 
@@ -144,12 +144,9 @@ impl Device {
     pub fn open(index: usize, images: &[&[u8]], names: &[&str], shared: u32) -> Result<Device> {
         init()?;
         let device = cu::device::get(index as i32).map_err(|e| failed("find the device", e))?;
-        let mut raw = std::ptr::null_mut();
-        // SAFETY: writes one handle.
-        unsafe { sys::cuCtxCreate_v2(&mut raw, sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as u32, device) }
-            .result()
-            .map_err(|e| failed("open the device", e))?;
-        let context = Arc::new(Context { raw, failure: Mutex::new(None) });
+        // SAFETY: `device` came from the driver; released when the context is dropped.
+        let raw = unsafe { cu::primary_ctx::retain(device) }.map_err(|e| failed("open the device", e))?;
+        let context = Arc::new(Context { raw, device, failure: Mutex::new(None) });
         context.enter()?;
         let mut last = Error::unavailable("no kernels were given for this device");
         for image in images {
@@ -246,6 +243,33 @@ impl Drop for Pinned {
     }
 }
 
+/// Bytes that lie on the device.
+#[cfg(test)]
+pub struct Held(Buffer);
+
+// SAFETY: as for its context.
+#[cfg(test)]
+unsafe impl Send for Held {}
+
+#[cfg(test)]
+impl Held {
+    /// Brings `bytes` to the device.
+    pub fn new(device: &Device, bytes: &[u8]) -> Result<Held> {
+        device.context.enter()?;
+        // SAFETY: written whole at once.
+        let at = unsafe { cu::malloc_sync(bytes.len()) }.map_err(|e| failed("take memory", e))?;
+        let held = Held(Buffer { at, bytes: bytes.len(), context: device.context.clone() });
+        // SAFETY: of this size.
+        unsafe { cu::memcpy_htod_sync(at, bytes) }.map_err(|e| failed("copy", e))?;
+        Ok(held)
+    }
+
+    /// Where they lie.
+    pub fn address(&self) -> u64 {
+        self.0.at
+    }
+}
+
 /// Sizes of a lane's buffers in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sizes {
@@ -278,8 +302,8 @@ pub struct Launch {
 pub struct Lane {
     context: Arc<Context>,
     stream: sys::CUstream,
-    /// Before the kernels, behind them.
-    marks: [sys::CUevent; 2],
+    /// Before the kernels, behind them, behind all.
+    marks: [sys::CUevent; 3],
     staging: Pinned,
     input: Buffer,
     scratch: Buffer,
@@ -318,14 +342,14 @@ impl Lane {
         let buffer = || Buffer { at: 0, bytes: 0, context: context.clone() };
         let pinned = || Pinned { at: std::ptr::null_mut(), bytes: 0, context: context.clone() };
         let event = || cu::event::create(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC);
-        let marks = [event(), event()];
-        let [Ok(begun), Ok(ended)] = marks else {
+        let marks = [event(), event(), event()];
+        let [Ok(begun), Ok(ended), Ok(landed)] = marks else {
             return Err(context.fail("make an event", DriverError(sys::CUresult::CUDA_ERROR_UNKNOWN)));
         };
         let stream = cu::stream::create(cu::stream::StreamKind::NonBlocking);
         Ok(Lane {
             stream: stream.map_err(|e| context.fail("make a stream", e))?,
-            marks: [begun, ended],
+            marks: [begun, ended, landed],
             staging: pinned(),
             input: buffer(),
             scratch: buffer(),
@@ -570,7 +594,8 @@ impl Airborne {
                 cu::memcpy_dtoh_async(download, lane.tensors.at, lane.stream).map_err(fail)?;
             }
         }
-        Ok(())
+        // SAFETY: the event and the stream are the lane's.
+        unsafe { cu::event::record(lane.marks[2], lane.stream) }.map_err(fail)
     }
 
     /// Waits until it has landed.
@@ -580,8 +605,9 @@ impl Airborne {
     pub fn wait(mut self) -> Result<Landed> {
         let lane = self.lane.take().ok_or_else(|| Error::bug("a lane landed twice"))?;
         lane.context.enter()?;
-        // SAFETY: the stream is the lane's.
-        unsafe { cu::stream::synchronize(lane.stream) }.map_err(|e| lane.context.fail("finish a batch", e))?;
+        // The event sleeps; a wait for the stream would keep a core busy.
+        // SAFETY: the event is the lane's, recorded behind everything.
+        unsafe { cu::event::synchronize(lane.marks[2]) }.map_err(|e| lane.context.fail("finish a batch", e))?;
         // SAFETY: both events were recorded on the lane's stream, which has ended.
         let milliseconds = unsafe { cu::event::elapsed(lane.marks[0], lane.marks[1]) };
         let seconds = f64::from(milliseconds.map_err(|e| lane.context.fail("time a batch", e))?) / 1000.0;

@@ -44,6 +44,7 @@ pub struct Context {
     pop: unsafe extern "C" fn(*mut *mut c_void) -> c_int,
     stream_create: unsafe extern "C" fn(*mut *mut c_void, c_uint) -> c_int,
     stream_destroy: unsafe extern "C" fn(*mut c_void) -> c_int,
+    stream_synchronize: unsafe extern "C" fn(*mut c_void) -> c_int,
 }
 
 // SAFETY: a context may be made current by any thread, and the driver's functions may be called from any.
@@ -91,6 +92,13 @@ impl Context {
 impl Stream {
     pub(super) fn as_ptr(&self) -> *mut c_void {
         self.stream
+    }
+
+    /// Waits until everything that was asked of it has ended.
+    pub(super) fn wait(&self) -> Result<(), String> {
+        // SAFETY: the stream is owned by this.
+        let code = self.context.with(|| unsafe { (self.context.stream_synchronize)(self.stream) });
+        fine(code, "waiting for a decoded picture")
     }
 }
 
@@ -183,6 +191,7 @@ pub fn ask() -> Result<Gpu, String> {
     let pop = function!(cuda, "cuCtxPopCurrent_v2", fn(*mut *mut c_void));
     let stream_create = function!(cuda, "cuStreamCreate", fn(*mut *mut c_void, c_uint));
     let stream_destroy = function!(cuda, "cuStreamDestroy_v2", fn(*mut c_void));
+    let stream_synchronize = function!(cuda, "cuStreamSynchronize", fn(*mut c_void));
     let caps = function!(video, "cuvidGetDecoderCaps", fn(*mut DecodeCaps));
     // FFmpeg loads the same libraries; unloading a driver with a live context is asking for trouble.
     std::mem::forget((cuda, video));
@@ -195,7 +204,7 @@ pub fn ask() -> Result<Gpu, String> {
         fine(device_name(name.as_mut_ptr(), name.len() as c_int, device), "asking for the GPU's name")?;
         fine(retain(&mut context, device), "opening the GPU's primary context")?;
     }
-    let context = Context { context, push, pop, stream_create, stream_destroy };
+    let context = Context { context, push, pop, stream_create, stream_destroy, stream_synchronize };
     let mut capabilities = Vec::new();
     for (codec, codec_number) in CODECS {
         for (chroma, chroma_number) in CHROMAS {

@@ -306,6 +306,11 @@ impl<'a, W: Write> Collector<'a, W> {
                         tracing::warn!(uri = unit.uri, "no frame of it answers the rules, so it gives no sample");
                         task.receipt.without_samples += 1;
                     }
+                    if let Some(writer) = &mut task.writer {
+                        // As if each of the units that are left gave as many: so it is for photos, and for the last one.
+                        let left = task.units.len() - task.next + 1;
+                        writer.expect(task.receipt.samples as usize + left * state.entries.len());
+                    }
                     for entry in state.entries.into_values() {
                         let sample = match (entry, &task.spool) {
                             (Entry::Memory(sample), _) => *sample,

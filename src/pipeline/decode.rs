@@ -367,6 +367,7 @@ mod video {
             keyframes_only: sampling.rule == Rule::Keyframes,
             concealment_fixed: careful,
             decoder,
+            surfaces: exit.shared.surfaces,
         };
         let bytes = source.len();
         let uri = exit.unit.uri.clone();
@@ -778,6 +779,6 @@ mod video {
     /// Bytes that a frame and what is made of it hold.
     fn weight(frame: &Frame) -> u64 {
         let pixels = u64::from(frame.width) * u64::from(frame.height);
-        frame.bytes() as u64 + if matches!(frame.format, PixelFormat::Rgb8) { pixels } else { pixels / 2 }
+        frame.held() as u64 + if matches!(frame.format, PixelFormat::Rgb8) { pixels } else { pixels / 2 }
     }
 }

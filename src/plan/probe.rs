@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc;
 
 use super::Unit;
 use crate::error::Result;
@@ -40,27 +40,27 @@ pub(super) fn cuts(
             && item.bytes.is_none_or(|bytes| bytes > least)
     };
     let long: Vec<usize> = (0..inputs.len()).filter(may_be_long).collect();
-    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let next = AtomicUsize::new(0);
+    let (done, results) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..job.threads.min(long.len()) {
-            scope.spawn(|| {
+            let done = done.clone();
+            let (next, long) = (&next, &long);
+            scope.spawn(move || {
                 while let Some(&i) = long.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let parts = cut(job, &Unit::new(i as u64, inputs.item(i)), least);
-                    found.lock().unwrap_or_else(PoisonError::into_inner).push((i, parts));
+                    // The receiver waits for all of them.
+                    let _ = done.send((i, cut(job, &Unit::new(i as u64, inputs.item(i)), least)));
                 }
             });
         }
-        while !long.is_empty() {
-            let done = found.lock().unwrap_or_else(PoisonError::into_inner).len();
-            tick(done as u64, long.len() as u64);
-            if done == long.len() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+        drop(done);
+        let mut found = BTreeMap::new();
+        for (count, (i, parts)) in (1..).zip(results) {
+            tick(count, long.len() as u64);
+            parts.and_then(|parts| found.insert(i, parts));
         }
-    });
-    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(found.into_iter().filter_map(|(i, parts)| Some((i, parts?))).collect())
+        Ok(found)
+    })
 }
 
 /// The parts of a long video; `None` where the input stays whole: a short one, one that cannot be cut soundly, or one
@@ -68,19 +68,22 @@ pub(super) fn cuts(
 #[cfg(feature = "ffmpeg")]
 fn cut(job: &Job, unit: &Unit, least: u64) -> Option<Vec<Part>> {
     use crate::decode::image::{MediaKind, SNIFF_BYTES, sniff};
-    use crate::decode::video::{VideoOptions, VideoReader};
+    use crate::decode::video::{VideoOptions, VideoReader, stated_seconds};
 
     let source = input::open(&unit.path).ok()?;
     let head = source.head(SNIFF_BYTES).ok()?;
     if source.len() <= least || sniff(&head) != MediaKind::Other || job.sampling.rule == Rule::Keyframes {
         return None;
     }
+    let length = job.file.unit.as_f64();
+    if let Some(seconds) = stated_seconds(source.clone(), job.file.sample.stream).filter(|s| *s <= length) {
+        return Some(vec![Part { from: None, to: None, seconds }]);
+    }
     let options =
         VideoOptions { stream: job.file.sample.stream, max_pixels: job.file.max_pixels, ..Default::default() };
     let mut reader = VideoReader::open(source, &unit.uri, &options).ok()?;
     let info = reader.info();
     let (start, seconds, (num, den)) = (info.start_pts?, info.duration_s?, info.time_base);
-    let length = job.file.unit.as_f64();
     if seconds <= length || !reader.scan().ok()?.indexed {
         return Some(vec![Part { from: None, to: None, seconds }]);
     }

@@ -98,8 +98,15 @@ pub struct Source {
     pub offset: [u32; 3],
     /// Bytes from row to row of each component.
     pub stride: [u32; 3],
-    /// Bytes from sample to sample.
+    /// Bytes from sample to sample of the first component.
     pub step: u32,
+    /// The same of the others.
+    pub chroma_step: u32,
+    /// Bits below a sample's lowest.
+    pub low: u32,
+    /// Address of the frame in the device's memory, its low and its high half; zero where it is among the uploaded pixels.
+    /// Only CUDA's kernels look at it.
+    pub address: [u32; 2],
     /// Bits that belong to a sample.
     pub mask: u32,
     /// Where the values of [`PLAIN`] samples lie in the tables; [`NONE`] where samples are these values.

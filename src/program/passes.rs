@@ -306,6 +306,11 @@ impl<'a> Batch<'a> {
         self.out += row * height as usize * if plane > 0 { 3 } else { 1 };
     }
 
+    /// All frames of the batch.
+    pub fn frames(&self) -> &[Arc<Frame>] {
+        &self.frames
+    }
+
     /// The frame that an [`Upload`] is of.
     pub fn frame(&self, upload: &Upload) -> &Frame {
         &self.frames[upload.frame]

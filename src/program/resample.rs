@@ -114,71 +114,76 @@ pub struct Weights {
     pub padded: usize,
     /// The weights, `padded` for each output position, zeros behind the real ones.
     pub full: Vec<i32>,
-    /// The same for multiply-adds of 16 bits.
-    pub pairs: Pairs,
+    /// The same for multiply-adds.
+    pub quads: Quads,
 }
 
-/// Weights of two neighbouring inputs at a time, in halves of 16 bits, with a first guess.
+/// Weights of four neighbouring inputs at a time, in parts that multiply-adds take: of 8 bits, or of 16 with a first guess.
 ///
 /// A guess is a weight rounded to 16 bits. A sum of guesses is off by what rounding left out, and that is bounded: where
-/// the whole interval rounds to one value, which is nearly always, the halves need not be summed.
+/// the whole interval rounds to one value, which is nearly always, the rest need not be summed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pairs {
-    /// First pair of each output position, counted from the first input that is read.
+pub struct Quads {
+    /// First quad of each output position, counted from [`Weights::first`].
     pub starts: Vec<u32>,
-    /// Pairs of each output position.
+    /// Quads of each output position.
     pub count: usize,
-    /// Weights rounded to multiples of `2^shift`, over that.
-    pub guess: Vec<[i16; 2]>,
-    /// What [`Pairs::guess`] is short of.
+    /// Weights as signed digits of 8 bits, the lowest first.
+    pub digits: Vec<[[i8; 4]; 3]>,
+    /// Weights rounded to multiples of `2^shift`, over that: of inputs 0 and 2, and of 1 and 3.
+    pub guess: Vec<[[i16; 2]; 2]>,
+    /// What [`Quads::guess`] leaves out, in the same order.
+    pub rest: Vec<[[i16; 2]; 2]>,
+    /// What [`Quads::guess`] is short of.
     pub shift: u32,
     /// Least and most of what the exact sum over values 0..=255 has beyond the guessed one, with [`HALF`].
     pub slack: Vec<[i32; 2]>,
-    /// `weight >> LOW_BITS`.
-    pub high: Vec<[i16; 2]>,
-    /// The low bits.
-    pub low: Vec<[i16; 2]>,
 }
 
-impl Pairs {
-    /// Bits of the low part.
-    pub const LOW_BITS: u32 = 12;
-
-    /// Of rows (start, weights), which read `reads`.
-    fn new(rows: &[(usize, Vec<i32>)], reads: &Range<usize>) -> Pairs {
-        let first = reads.start;
-        let pairs = reads.len().div_ceil(2);
-        let count = rows.iter().map(|(start, w)| ((start - first) % 2 + w.len()).div_ceil(2)).max().unwrap_or(1);
+impl Quads {
+    /// Of rows (start, weights), which read inputs from `first` to before `end`.
+    fn new(rows: &[(usize, Vec<i32>)], first: usize, end: usize) -> Quads {
+        let quads = (end - first).div_ceil(4);
+        let count = rows.iter().map(|(start, w)| ((start - first) % 4 + w.len()).div_ceil(4)).max().unwrap_or(1);
         let largest = rows.iter().flat_map(|(_, w)| w).map(|w| w.unsigned_abs()).max().unwrap_or(0);
         // Rounding may carry: a guess must stay below 2^15.
         let shift = (0..PRECISION).find(|s| (largest >> s) + 1 < 1 << 15).unwrap_or(PRECISION);
-        let mut out = Pairs {
+        let mut out = Quads {
             starts: Vec::with_capacity(rows.len()),
             count,
+            digits: Vec::with_capacity(rows.len() * count),
             guess: Vec::with_capacity(rows.len() * count),
+            rest: Vec::with_capacity(rows.len() * count),
             shift,
             slack: Vec::with_capacity(rows.len()),
-            high: Vec::with_capacity(rows.len() * count),
-            low: Vec::with_capacity(rows.len() * count),
         };
         for (start, weights) in rows {
-            // No pair behind the last input is read: zeros go in front instead.
-            let at = ((start - first) / 2).min(pairs - count);
-            let mut padded = vec![0; start - first - 2 * at];
+            // No quad behind the last input is read: zeros go in front instead.
+            let at = ((start - first) / 4).min(quads - count);
+            let mut padded = vec![0; start - first - 4 * at];
             padded.extend(weights);
-            padded.resize(2 * count, 0);
-            let guess: Vec<i32> = padded.iter().map(|w| (w + ((1 << shift) >> 1)) >> shift).collect();
+            padded.resize(4 * count, 0);
             let (mut least, mut most) = (HALF, HALF);
-            for (weight, guess) in padded.iter().zip(&guess) {
-                let rest = weight - (guess << shift);
-                *(if rest < 0 { &mut least } else { &mut most }) += 255 * rest;
+            for quad in padded.chunks_exact(4) {
+                let guess: [i32; 4] = std::array::from_fn(|i| (quad[i] + ((1 << shift) >> 1)) >> shift);
+                let rest: [i32; 4] = std::array::from_fn(|i| quad[i] - (guess[i] << shift));
+                for rest in rest {
+                    *(if rest < 0 { &mut least } else { &mut most }) += 255 * rest;
+                }
+                let turns = |v: [i32; 4]| [[v[0] as i16, v[2] as i16], [v[1] as i16, v[3] as i16]];
+                out.guess.push(turns(guess));
+                out.rest.push(turns(rest));
+                // A weight is below 2 (normalised ones have at most small overshoots), so the highest digit fits too.
+                let mut left: [i32; 4] = std::array::from_fn(|i| quad[i]);
+                out.digits.push([(); 3].map(|()| {
+                    let digits = left.map(|v| v as i8);
+                    left = std::array::from_fn(|i| (left[i] - i32::from(digits[i])) >> 8);
+                    digits
+                }));
+                debug_assert_eq!(left, [0; 4], "weights of 2 and more");
             }
             out.starts.push(at as u32);
             out.slack.push([least, most]);
-            let two = |values: &[i32], part: &dyn Fn(i32) -> i32| [part(values[0]) as i16, part(values[1]) as i16];
-            out.guess.extend(guess.chunks_exact(2).map(|w| two(w, &|w| w)));
-            out.high.extend(padded.chunks_exact(2).map(|w| two(w, &|w| w >> Self::LOW_BITS)));
-            out.low.extend(padded.chunks_exact(2).map(|w| two(w, &|w| w & ((1 << Self::LOW_BITS) - 1))));
         }
         out
     }
@@ -205,6 +210,12 @@ impl Span {
 }
 
 impl Weights {
+    /// Where quads of inputs begin: at the first input that is read or the one before, so that pixels that share subsampled
+    /// chroma are beside each other in a quad.
+    pub fn first(&self) -> usize {
+        self.reads.start & !1
+    }
+
     /// Of output positions `first..first + count`.
     pub fn new(span: Span, filter: Filter, first: usize, count: usize) -> Weights {
         if filter == Filter::Nearest {
@@ -266,7 +277,7 @@ impl Weights {
             lengths: rows.iter().map(|(_, w)| w.len() as u32).collect(),
             padded,
             full,
-            pairs: Pairs::new(&rows, &reads),
+            quads: Quads::new(&rows, reads.start & !1, reads.end),
             reads,
         }
     }

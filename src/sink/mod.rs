@@ -290,6 +290,9 @@ struct Part {
 
 /// The data of a shard in one of the formats.
 trait Body: Send {
+    /// Guesses how many samples there will be in all. A right guess, kept from before the first sample, saves time; a
+    /// wrong one changes nothing.
+    fn expect(&mut self, _samples: usize) {}
     /// Appends a sample; fills in what of its record only the sink knows.
     fn write(&mut self, sample: &mut Sample) -> Result<()>;
     /// Brings everything to disk. `prefix` is the split's folder with its slash, or empty.
@@ -340,6 +343,12 @@ impl ShardWriter {
         }
         self.body.write(&mut sample)?;
         self.table.write(sample.record)
+    }
+
+    /// Guesses how many samples there will be in all, before the next ones: it saves time where the guess stays the same
+    /// and is right.
+    pub fn expect(&mut self, samples: usize) {
+        self.body.expect(samples);
     }
 
     /// Samples written so far.
@@ -518,6 +527,27 @@ mod tests {
             writer.abort().unwrap();
             assert!(tree(dir.path()).is_empty());
             assert!(is_empty(&dir.path().join("_framemill/partial")));
+        }
+    }
+
+    #[test]
+    fn guesses_of_the_number_of_samples_change_nothing() {
+        let written = |guesses: [Option<usize>; 3]| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut writer = ShardWriter::begin(dir.path(), None, 7, "w", Format::Tensors, &[]).unwrap();
+            for (i, guess) in (1..).zip(guesses) {
+                guess.into_iter().for_each(|samples| writer.expect(samples));
+                writer.write(sample(i, Format::Tensors)).unwrap();
+            }
+            let objects = writer.finish().unwrap().publish().unwrap();
+            assert_eq!(Object::measure(dir.path(), &objects[0].path).unwrap(), objects[0], "{guesses:?}");
+            objects
+        };
+        let without = written([None; 3]);
+        for guesses in
+            [[Some(3); 3], [Some(3), None, None], [Some(2); 3], [Some(3), Some(4), Some(3)], [None, Some(3), None]]
+        {
+            assert_eq!(written(guesses), without, "{guesses:?}");
         }
     }
 

@@ -1,13 +1,18 @@
 //! Tensors as files: NumPy's `.npy` (format 1.0) and safetensors, one array each, and the writer that streams the samples
 //! of a shard into one [N, ...] array.
 //!
-//! A streamed array learns N at its end, so its header has a fixed length and is written again when the last row is out.
+//! A streamed array learns N at its end, so its header has a fixed length and is written again when the last row is out. Where
+//! N was guessed rightly, the header was right from the start, and the file was digested as it was written.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::JoinHandle;
 
-use super::{Body, Object, Part, Sample, file_digest};
+use sha2::{Digest, Sha256};
+
+use super::{Body, Object, Part, Sample, file_digest, hex};
 use crate::error::{Error, RejectKind, Result};
 use crate::store;
 use crate::tensor::Dtype;
@@ -112,28 +117,67 @@ struct RowWriter {
     dtype: Dtype,
     shape: Vec<usize>,
     rows: usize,
+    /// Guess of the number of rows, and the digest of what was written under it.
+    digest: Option<(usize, Digesting)>,
+    bytes: u64,
+}
+
+/// A digest that another thread computes while the file is written: a shard is mostly written in one go.
+struct Digesting {
+    to: SyncSender<Vec<u8>>,
+    thread: JoinHandle<String>,
+}
+
+impl Digesting {
+    /// `None` where no thread can be had.
+    fn start() -> Option<Digesting> {
+        // Rows wait for nobody's turn any more: few may be on their way.
+        let (to, from) = mpsc::sync_channel::<Vec<u8>>(2);
+        let work = move || {
+            let mut sha = Sha256::new();
+            from.iter().for_each(|bytes| sha.update(bytes));
+            hex(&sha.finalize())
+        };
+        let thread = std::thread::Builder::new().name("digest".into()).spawn(work).ok()?;
+        Some(Digesting { to, thread })
+    }
+
+    /// `None` where the thread is gone, which only a panic can do.
+    fn finish(self) -> Option<String> {
+        drop(self.to);
+        self.thread.join().ok()
+    }
 }
 
 impl RowWriter {
-    /// Creates `path` for samples of `dtype` and `shape`.
-    pub fn create(path: PathBuf, container: Container, dtype: Dtype, shape: &[usize]) -> Result<Self> {
+    /// Creates `path` for samples of `dtype` and `shape`, of which there may be `expected`.
+    pub fn create(
+        path: PathBuf,
+        container: Container,
+        dtype: Dtype,
+        shape: &[usize],
+        expected: Option<usize>,
+    ) -> Result<Self> {
         let file = File::create_new(&path).map_err(|e| store::failed("create", &path, &e))?;
         let mut writer = RowWriter {
             path,
-            file: BufWriter::with_capacity(1 << 20, file),
+            // Rows are mostly larger, and go by it.
+            file: BufWriter::with_capacity(1 << 16, file),
             container,
             dtype,
             shape: shape.to_vec(),
             rows: 0,
+            digest: expected.and_then(|rows| Some((rows, Digesting::start()?))),
+            bytes: 0,
         };
-        let header = writer.header()?;
-        writer.put(&header)?;
+        let header = writer.header(expected.unwrap_or(0))?;
+        writer.put(header)?;
         Ok(writer)
     }
 
-    /// The file's header for the rows so far.
-    fn header(&self) -> Result<Vec<u8>> {
-        let shape: Vec<usize> = std::iter::once(self.rows).chain(self.shape.iter().copied()).collect();
+    /// The file's header for so many rows.
+    fn header(&self, rows: usize) -> Result<Vec<u8>> {
+        let shape: Vec<usize> = std::iter::once(rows).chain(self.shape.iter().copied()).collect();
         let header = match self.container {
             Container::Npy => npy_header(self.dtype, &shape)?,
             Container::Safetensors => safetensors_header(self.dtype, &shape, STREAM_HEADER)?,
@@ -144,12 +188,16 @@ impl RowWriter {
         Ok(header)
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| store::failed("write", &self.path, &e))
+    fn put(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.bytes += bytes.len() as u64;
+        self.file.write_all(&bytes).map_err(|e| store::failed("write", &self.path, &e))?;
+        // Whose thread is gone has no digest at the end.
+        self.digest.take_if(|(_, digest)| digest.to.send(bytes).is_err());
+        Ok(())
     }
 
     /// Appends one sample; `key` names it in errors.
-    pub fn write(&mut self, key: &str, dtype: Dtype, shape: &[usize], data: &[u8]) -> Result<()> {
+    pub fn write(&mut self, key: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>) -> Result<()> {
         if shape != self.shape {
             return Err(Error::input(
                 RejectKind::Op,
@@ -171,14 +219,24 @@ impl RowWriter {
         self.put(data)
     }
 
-    /// Writes the final header and syncs the file.
-    pub fn finish(mut self) -> Result<PathBuf> {
-        let header = self.header()?;
-        self.file.seek(SeekFrom::Start(0)).map_err(|e| store::failed("seek in", &self.path, &e))?;
-        self.put(&header)?;
+    /// Makes the header right and syncs the file; its path, size and digest.
+    pub fn finish(mut self) -> Result<(PathBuf, u64, String)> {
+        let bytes = self.bytes;
+        let digest = self.digest.take().filter(|(expected, _)| *expected == self.rows);
+        let digest = digest.and_then(|(_, digest)| digest.finish());
+        if digest.is_none() {
+            let header = self.header(self.rows)?;
+            self.file.seek(SeekFrom::Start(0)).map_err(|e| store::failed("seek in", &self.path, &e))?;
+            self.put(header)?;
+        }
         self.file.flush().map_err(|e| store::failed("write", &self.path, &e))?;
         self.file.get_ref().sync_all().map_err(|e| store::failed("sync", &self.path, &e))?;
-        Ok(self.path)
+        let (bytes, sha256) = match digest {
+            Some(sha256) => (bytes, sha256),
+            // The header, which comes first, was known last: the digest needs a second look at the file.
+            None => file_digest(&self.path)?,
+        };
+        Ok((self.path, bytes, sha256))
     }
 }
 
@@ -186,19 +244,29 @@ impl RowWriter {
 pub(super) struct ArrayBody {
     path: PathBuf,
     rows: Option<RowWriter>,
+    expected: Option<usize>,
 }
 
 impl ArrayBody {
     pub fn new(path: PathBuf) -> Self {
-        ArrayBody { path, rows: None }
+        ArrayBody { path, rows: None, expected: None }
     }
 }
 
 impl Body for ArrayBody {
+    fn expect(&mut self, samples: usize) {
+        self.expected = Some(samples);
+        if let Some(rows) = &mut self.rows {
+            // Another guess than the header's: digesting on would be for nothing.
+            rows.digest.take_if(|(expected, _)| *expected != samples);
+        }
+    }
+
     fn write(&mut self, sample: &mut Sample) -> Result<()> {
         // There are no encoded bytes to digest.
         sample.record.sha256 = None;
-        let Sample { key, ext, data, shape, dtype, fields, .. } = &*sample;
+        let data = std::mem::take(&mut sample.data);
+        let Sample { key, ext, shape, dtype, fields, .. } = &*sample;
         if let Some((field, _)) = fields.first() {
             return Err(Error::usage(format!(
                 "format tensors has no file for the field {field} of sample {key}: leave out --field (the column is in the \
@@ -210,7 +278,7 @@ impl Body for ArrayBody {
             None => {
                 let numpy = *ext == Container::Npy.ext() && *dtype != Dtype::Bf16;
                 let container = if numpy { Container::Npy } else { Container::Safetensors };
-                self.rows.insert(RowWriter::create(self.path.clone(), container, *dtype, shape)?)
+                self.rows.insert(RowWriter::create(self.path.clone(), container, *dtype, shape, self.expected)?)
             }
         };
         rows.write(key, *dtype, shape, data)
@@ -219,9 +287,7 @@ impl Body for ArrayBody {
     fn finish(self: Box<Self>, prefix: &str, task: u64) -> Result<Part> {
         let rows = self.rows.ok_or_else(|| Error::bug(format!("task {task} has an array without a sample")))?;
         let ext = rows.container.ext();
-        let temp = rows.finish()?;
-        // The header, which comes first, is known last: the digest needs a second look at the file.
-        let (bytes, sha256) = file_digest(&temp)?;
+        let (temp, bytes, sha256) = rows.finish()?;
         Ok(Part { temp, object: Object { path: format!("{prefix}shard-{task:06}.{ext}"), bytes, sha256 } })
     }
 }

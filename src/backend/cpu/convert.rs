@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use super::{lut, simd};
+use super::lut;
+use super::resize::Source;
+use super::simd::{self, Lanes, Level, Rows, Strip};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, PixelFormat};
 use crate::program::lut::Cube;
@@ -19,7 +21,24 @@ pub struct Converter<'a> {
     tone: Option<Arc<Cube>>,
 }
 
+/// The rows of one frame, with what it takes to make them.
+pub struct Streamed<'a> {
+    pub converter: &'a Converter<'a>,
+    pub scratch: Scratch,
+}
+
+impl Source for Streamed<'_> {
+    fn row(&mut self, y: usize, x: usize, n: usize, out: [&mut [u8]; 3]) {
+        self.converter.row(y, x, n, &mut self.scratch, out);
+    }
+
+    fn fill(&mut self, level: Level, strip: Strip, x: usize, lanes: &mut [Lanes; 3]) -> bool {
+        self.converter.fill(level, strip, x, lanes)
+    }
+}
+
 /// A plane whose bytes were looked up once: asking a decoder's picture for them takes longer than a row.
+#[derive(Clone, Copy)]
 struct Plane<'a> {
     data: &'a [u8],
     stride: usize,
@@ -115,6 +134,26 @@ impl<'a> Converter<'a> {
                 let [cb, cr] = &scratch.chroma;
                 simd::matrix(&scratch.luma, cb, cr, coefficients, *depth, [r, g, b]);
             }
+        }
+    }
+
+    /// The rows of `strip`, from the even column `x0` on, as vectors have them; false where there is no such way.
+    fn fill(&self, level: Level, strip: Strip, x0: usize, lanes: &mut [Lanes; 3]) -> bool {
+        let rows = |plane: usize, from: usize| {
+            let Plane { data, stride } = self.planes[plane];
+            Rows { data, stride, from }
+        };
+        match &self.kind {
+            _ if self.tone.is_some() => false,
+            Kind::Rgb => {
+                simd::fill_rgb(level, rows(0, 3 * x0), strip, lanes);
+                true
+            }
+            Kind::Yuv { depth: 8, coefficients, x, y } => {
+                let chroma = [rows(1, x0 >> x.sub), rows(2, x0 >> x.sub)];
+                simd::fill_yuv(level, rows(0, x0), chroma, strip, (x, y), coefficients, lanes)
+            }
+            _ => false,
         }
     }
 

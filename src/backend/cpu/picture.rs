@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use half::{bf16, f16};
 
-use super::simd::ROOM;
+use super::simd::{self, Level, ROOM, Rows};
 use crate::op::FlipAxis;
 use crate::program::Output;
 use crate::program::window::Window;
@@ -78,6 +78,12 @@ impl Picture {
 
     pub fn row(&self, channel: usize, y: usize) -> &[u8] {
         &self.planes[channel][y * self.stride()..][..self.w]
+    }
+
+    /// All rows of each plane.
+    pub fn rows_of(&self) -> [Rows<'_>; 3] {
+        let stride = self.stride();
+        self.planes.each_ref().map(|plane| Rows { data: plane, stride, from: 0 })
     }
 
     pub fn rows_mut(&mut self, y: usize) -> [&mut [u8]; 3] {
@@ -170,43 +176,55 @@ impl Picture {
     }
 
     /// As the output wants it.
-    pub fn pack(&self, output: &Output) -> Tensor {
-        let table = &output.table;
-        let data = match output.dtype {
-            Dtype::U8 => self.elements::<1>(output.layout, |_, v| [v]),
-            Dtype::F32 => self.elements(output.layout, |c, v| table[c * 256 + v as usize].to_le_bytes()),
-            Dtype::F16 => {
-                let table: Vec<[u8; 2]> = table.iter().map(|v| f16::from_f32(*v).to_le_bytes()).collect();
-                self.elements(output.layout, |c, v| table[c * 256 + v as usize])
+    pub fn pack(&self, level: Level, output: &Output) -> Tensor {
+        let (dtype, layout, table) = (output.dtype, output.layout, &output.table);
+        let data = match (dtype, layout) {
+            (Dtype::U8, Layout::Hwc) => self.interleaved(level),
+            (Dtype::U8, Layout::Chw) => self.elements(layout, |_, v| [v]),
+            (Dtype::F32, _) => self.elements(layout, |c, v| table[c * 256 + usize::from(v)].to_le_bytes()),
+            (Dtype::F16, _) => {
+                self.elements(layout, |c, v| f16::from_f32(table[c * 256 + usize::from(v)]).to_le_bytes())
             }
-            Dtype::Bf16 => {
-                let table: Vec<[u8; 2]> = table.iter().map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
-                self.elements(output.layout, |c, v| table[c * 256 + v as usize])
+            (Dtype::Bf16, _) => {
+                self.elements(layout, |c, v| bf16::from_f32(table[c * 256 + usize::from(v)]).to_le_bytes())
             }
         };
-        Tensor { width: self.w as u32, height: self.h as u32, dtype: output.dtype, layout: output.layout, data }
+        Tensor { width: self.w as u32, height: self.h as u32, dtype, layout, data }
     }
 
+    fn interleaved(&self, level: Level) -> Vec<u8> {
+        let mut data = Vec::with_capacity(self.w * self.h * 3);
+        let mut row = Vec::new();
+        for y in 0..self.h {
+            data.extend_from_slice(simd::pixels(level, self.rows_of(), y, self.w, &mut row));
+        }
+        data
+    }
+
+    /// Each value as `element` of its channel gives it.
     fn elements<const N: usize>(&self, layout: Layout, element: impl Fn(usize, u8) -> [u8; N]) -> Vec<u8> {
-        let mut data = vec![0; self.w * self.h * 3 * N];
+        let tables: [[[u8; N]; 256]; 3] = std::array::from_fn(|c| std::array::from_fn(|v| element(c, v as u8)));
+        let mut data = Vec::with_capacity(self.w * self.h * 3 * N);
         match layout {
             Layout::Chw => {
-                for (channel, plane) in data.chunks_exact_mut(self.w * self.h * N).enumerate() {
-                    for (y, row) in plane.chunks_exact_mut(self.w * N).enumerate() {
-                        for (out, v) in row.chunks_exact_mut(N).zip(self.row(channel, y)) {
-                            out.copy_from_slice(&element(channel, *v));
+                let mut line = vec![[0; N]; self.w];
+                for (channel, table) in tables.iter().enumerate() {
+                    for y in 0..self.h {
+                        for (out, v) in line.iter_mut().zip(self.row(channel, y)) {
+                            *out = table[usize::from(*v)];
                         }
+                        data.extend_from_slice(line.as_flattened());
                     }
                 }
             }
             Layout::Hwc => {
-                for (y, row) in data.chunks_exact_mut(self.w * 3 * N).enumerate() {
+                let mut line = vec![[[0; N]; 3]; self.w];
+                for y in 0..self.h {
                     let [r, g, b] = [0, 1, 2].map(|channel| self.row(channel, y));
-                    for (((out, r), g), b) in row.chunks_exact_mut(3 * N).zip(r).zip(g).zip(b) {
-                        out[..N].copy_from_slice(&element(0, *r));
-                        out[N..2 * N].copy_from_slice(&element(1, *g));
-                        out[2 * N..].copy_from_slice(&element(2, *b));
+                    for (((out, r), g), b) in line.iter_mut().zip(r).zip(g).zip(b) {
+                        *out = [tables[0][usize::from(*r)], tables[1][usize::from(*g)], tables[2][usize::from(*b)]];
                     }
+                    data.extend_from_slice(line.as_flattened().as_flattened());
                 }
             }
         }

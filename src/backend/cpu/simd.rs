@@ -1,11 +1,68 @@
-//! The inner loops of the CPU backend. Each is one plain function that the compiler vectorises twice: once for every
-//! machine and once for AVX2, chosen when it runs. Integer arithmetic alone, so both give the same values; a test says so.
+//! The inner loops of the CPU backend. Integer arithmetic alone, so all ways give the same values; tests say so.
+//!
+//! The passes of a resize are kernels, written once for vectors of any width and compiled for each kind ([`Level`]); the
+//! others are plain functions that the compiler vectorises twice. What is used is chosen when it runs.
 
-#[cfg(target_arch = "x86_64")]
-mod strip;
+mod kernels;
+mod vector;
 
-use crate::program::resample::{HALF, PRECISION, Weights};
+use vector::{MOST_ROWS, Vector};
+
+use crate::program::resample::Weights;
 use crate::program::yuv::{Axis, Coefficients, SHIFT, SHORT};
+
+/// Vectors that this processor has instructions for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// All that this processor has, the narrowest first.
+    pub fn all() -> Vec<Level> {
+        let mut all = vec![Level(Kind::Portable)];
+        #[cfg(target_arch = "aarch64")]
+        all.push(Level(Kind::Neon));
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx2") {
+                all.push(Level(Kind::Avx2));
+                if has!("avx512f") && has!("avx512bw") && has!("avx512vnni") {
+                    all.push(Level(Kind::Avx512));
+                }
+            }
+        }
+        all
+    }
+
+    /// The widest.
+    pub fn best() -> Level {
+        Self::all().pop().unwrap_or(Level(Kind::Portable))
+    }
+
+    /// Rows of a strip.
+    pub fn rows(self) -> usize {
+        match self.0 {
+            Kind::Portable => vector::Portable::ROWS,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => vector::Neon::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => vector::Avx2::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => vector::Avx512::ROWS,
+        }
+    }
+}
 
 macro_rules! twice {
     ($(#[$meta:meta])* pub fn $name:ident / $wide:ident / $body:ident ($($arg:ident: $type:ty),* $(,)?) $code:block) => {
@@ -307,108 +364,341 @@ unsafe fn matrix8_avx2(luma: &[u8], cb: &[i16], cr: &[i16], short: &Short, out: 
     count
 }
 
-/// Up to [`STRIP`] rows, `stride` apart, each followed by as much room as a picture's rows have.
+/// Rows of a plane, from one of its columns on.
 #[derive(Clone, Copy)]
-pub struct Strip<'a> {
-    /// From the first row's first value on.
-    pub rows: &'a [u8],
+pub struct Rows<'a> {
+    /// The plane's bytes.
+    pub data: &'a [u8],
     /// From row to row.
     pub stride: usize,
-    /// How many rows.
+    /// The first byte of each row.
+    pub from: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Where each of `places` begins, if `width` bytes can be read of all of them; else copies of them, in `edge`.
+    fn starts<const N: usize>(self, places: [usize; N], width: usize, edge: &mut Vec<u8>) -> [*const u8; N] {
+        let rest = |y: usize| &self.data[y * self.stride + self.from..];
+        if places.iter().all(|y| rest(*y).len() >= width) {
+            return places.map(|y| rest(y).as_ptr());
+        }
+        edge.clear();
+        edge.resize(N * width, 0);
+        for (to, y) in edge.chunks_exact_mut(width).zip(places) {
+            let n = width.min(rest(y).len());
+            to[..n].copy_from_slice(&rest(y)[..n]);
+        }
+        std::array::from_fn(|i| edge[i * width..].as_ptr())
+    }
+}
+
+/// A strip: neighbouring rows of a picture.
+#[derive(Clone, Copy)]
+pub struct Strip {
+    /// The first.
+    pub y: usize,
+    /// How many: [`Level::rows`], or fewer at the end.
     pub count: usize,
-    /// Values of a row, the first of which is the first that the weights read.
+    /// Columns.
     pub width: usize,
 }
 
-/// Rows that [`horizontal`] takes at most.
-pub const STRIP: usize = 8;
-/// Values that must be readable behind the start of a row's last ones.
-pub const ROOM: usize = 16;
-
-/// Where the rows of a strip go, `n` values each, `stride` apart.
-pub struct Narrow<'a> {
-    /// From the first row's first value on.
-    pub rows: &'a mut [u8],
-    /// From row to row.
-    pub stride: usize,
-    /// Values of a row.
-    pub n: usize,
+impl Strip {
+    /// The rows of a vector; the last is repeated where there are fewer.
+    fn places<const N: usize>(self) -> [usize; N] {
+        std::array::from_fn(|i| self.y + i.min(self.count - 1))
+    }
 }
 
-/// Lanes of strips, reused.
-pub type Lanes<const N: usize> = [Vec<i16>; N];
+/// As long as a cache line, and begins where one does.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Block(#[expect(dead_code, reason = "read and written through pointers")] [u8; 64]);
+
+/// Bytes in blocks.
+#[derive(Default)]
+struct Blocks(Vec<Block>);
+
+impl Blocks {
+    /// Room for `n` bytes, whatever they are.
+    fn room(&mut self, n: usize) -> *mut u8 {
+        let blocks = n.div_ceil(size_of::<Block>());
+        if self.0.len() < blocks {
+            self.0.resize(blocks, Block([0; 64]));
+        }
+        self.0.as_mut_ptr().cast()
+    }
+
+    fn len(&self) -> usize {
+        size_of_val(self.0.as_slice())
+    }
+
+    /// The first `n` bytes.
+    fn bytes(&self, n: usize) -> *const u8 {
+        assert!(n <= self.len());
+        self.0.as_ptr().cast()
+    }
+}
+
+/// A strip of a plane as vectors have it: see [`kernels`].
+#[derive(Default)]
+pub struct Lanes {
+    blocks: Blocks,
+    /// Columns.
+    width: usize,
+    /// Copies of rows behind whose last values nothing may be read.
+    edge: Vec<u8>,
+}
+
+impl Lanes {
+    /// The memory that it holds.
+    pub fn bytes(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Room for `width` columns, rounded up as the widest kernel does.
+    fn room(&mut self, level: Level, width: usize) -> *mut u8 {
+        self.width = width;
+        self.blocks.room(width.next_multiple_of(kernels::BLOCK) * level.rows())
+    }
+
+    /// Takes a strip of a plane.
+    pub fn fill_plane(&mut self, level: Level, rows: Rows, strip: Strip) {
+        let to = self.room(level, strip.width);
+        let starts = rows.starts(strip.places(), strip.width.next_multiple_of(16), &mut self.edge);
+        // SAFETY: rows and lanes have room for the columns rounded up to sixteen.
+        unsafe { kernels::fill_plane(level, &starts, rows.stride * level.rows(), strip.width, to) };
+    }
+}
+
+/// Takes a strip of interleaved RGB.
+pub fn fill_rgb(level: Level, rows: Rows, strip: Strip, lanes: &mut [Lanes; 3]) {
+    let to = lanes.each_mut().map(|lanes| lanes.room(level, strip.width));
+    let starts = rows.starts(strip.places(), 3 * strip.width.next_multiple_of(4) + 4, &mut lanes[0].edge);
+    // SAFETY: rows and lanes have room for the columns rounded up to four.
+    unsafe { kernels::fill_rgb(level, &starts, strip.width, to) };
+}
+
+/// Converts a strip of 8-bit YCbCr to RGB; false where the kind of picture has no such way. `luma` begins with an even
+/// column, and `chroma` with that one's sample.
+pub fn fill_yuv(
+    level: Level,
+    luma: Rows,
+    chroma: [Rows; 2],
+    strip: Strip,
+    (x, y): (&Axis, &Axis),
+    coefficients: &Coefficients,
+    lanes: &mut [Lanes; 3],
+) -> bool {
+    let (Some(matrix), Some(mut layout)) = (Matrix::new(coefficients), Chroma::new(x, y, chroma[0].from, strip)) else {
+        return false;
+    };
+    layout.ahead = [luma.stride * level.rows(), (chroma[0].stride * level.rows()) >> y.sub];
+    let to = lanes.each_mut().map(|lanes| lanes.room(level, strip.width));
+    let whole = strip.width.next_multiple_of(kernels::BLOCK);
+    let samples = match x.sub {
+        0 => whole,
+        // The next block's too, where it begins before the end.
+        _ if whole / 2 <= layout.last => whole / 2 + kernels::BLOCK / 2,
+        _ => whole / 2,
+    };
+    let [r, g, b] = lanes;
+    let luma = luma.starts(strip.places(), whole, &mut r.edge);
+    let chroma =
+        [chroma[0].starts(layout.rows, samples, &mut g.edge), chroma[1].starts(layout.rows, samples, &mut b.edge)];
+    // SAFETY: rows and lanes have room for the columns in whole blocks.
+    unsafe {
+        match x.sub {
+            0 => kernels::fill_yuv::<false>(level, &luma, &chroma, &layout, &matrix, strip.width, to),
+            _ => kernels::fill_yuv::<true>(level, &luma, &chroma, &layout, &matrix, strip.width, to),
+        }
+    }
+    true
+}
+
+/// Which chroma samples a strip's rows are made of: of four neighbouring rows for every four.
+struct Chroma {
+    /// The rows of a vector.
+    rows: [usize; MOST_ROWS],
+    /// The last sample, counted from the strip's first.
+    last: usize,
+    /// Where the samples of four columns lie among four rows of four columns: of two columns, the later first, both rows.
+    /// Columns 0 and 1, then 2 and 3; where all columns have samples, 0 and 2, then 1 and 3.
+    places: [[i8; 4 * MOST_ROWS]; 2],
+    /// How much both rows count, for both columns.
+    weights: [i8; 4 * MOST_ROWS],
+    /// Bytes to the next strip's rows, of luma and of chroma.
+    ahead: [usize; 2],
+}
+
+impl Chroma {
+    /// `None` for siting that takes other weights.
+    fn new(x: &Axis, y: &Axis, from: usize, strip: Strip) -> Option<Chroma> {
+        // Where every other column has samples, the kernel adds two of four times their scale.
+        let (scale, columns) = match (x.sub, x.bits, x.offset) {
+            (0, 0, _) => (8, [[2, 0], [3, 1]]),
+            (1, 2, 0) => (4, [[1, 0], [3, 2]]),
+            _ => return None,
+        };
+        if y.sub > 1 || y.bits > 2 {
+            return None;
+        }
+        let tap = |row: usize| y.tap(strip.y + row.min(strip.count - 1));
+        let first = |row: usize| tap(row / 4 * 4).a;
+        let mut out = Chroma {
+            rows: std::array::from_fn(|row| (first(row) + row % 4).min(y.samples - 1)),
+            last: x.samples - 1 - from,
+            places: [[0; 4 * MOST_ROWS]; 2],
+            weights: [0; 4 * MOST_ROWS],
+            ahead: [0; 2],
+        };
+        for row in 0..MOST_ROWS {
+            let tap = tap(row);
+            let [a, b] = [tap.a, tap.b].map(|y| 4 * (y - first(row)) as i8);
+            for (places, [later, earlier]) in out.places.iter_mut().zip(columns) {
+                places[4 * row..][..4].copy_from_slice(&[a + later, b + later, a + earlier, b + earlier]);
+            }
+            let b = (scale >> y.bits) * tap.weight as i8;
+            out.weights[4 * row..][..4].copy_from_slice(&[scale - b, b, scale - b, b]);
+        }
+        Some(out)
+    }
+}
+
+/// Coefficients of 16 bits for samples of 8 times their scale: the result stands in the upper word.
+struct Matrix {
+    k: [[i16; 3]; 3],
+    /// Half a value less the zeros.
+    constant: [i32; 3],
+}
+
+impl Matrix {
+    /// `None` where red has Cb or blue has Cr.
+    fn new(c: &Coefficients) -> Option<Matrix> {
+        const SCALE: u32 = u16::BITS - SHORT;
+        let k = Short::new(c).k;
+        let (luma, chroma) = (c.luma_zero << SCALE, (c.chroma_zero >> c.weight_bits) << SCALE);
+        let constant = k.map(|k| {
+            let [y, cb, cr] = k.map(i64::from);
+            ((1 << (u16::BITS - 1)) - y * luma - (cb + cr) * chroma) as i32
+        });
+        (k[0][1] == 0 && k[2][2] == 0).then_some(Matrix { k, constant })
+    }
+}
+
+/// Values that a picture's rows have room for behind their last: what the widest vector reads and writes.
+pub const ROOM: usize = size_of::<Block>();
+
+/// A plane, four rows to a dword: see [`kernels`].
+#[derive(Default)]
+pub struct Stack {
+    blocks: Blocks,
+    columns: usize,
+    rows: usize,
+}
+
+impl Stack {
+    /// The memory that it holds.
+    pub fn bytes(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Makes it so large; what it holds is to be written.
+    pub fn reset(&mut self, columns: usize, rows: usize) {
+        (self.columns, self.rows) = (columns, rows);
+        self.blocks.room(self.stride() * rows.next_multiple_of(MOST_ROWS) / 4);
+    }
+
+    /// From four rows to the next four.
+    fn stride(&self) -> usize {
+        4 * self.columns.next_multiple_of(ROOM)
+    }
+
+    /// Where row `y` lies.
+    fn at(&mut self, y: usize) -> *mut u8 {
+        assert!(y.is_multiple_of(4) && y < self.rows);
+        let skipped = self.stride() * (y / 4);
+        self.blocks.room(self.stride() * self.rows.next_multiple_of(MOST_ROWS) / 4).wrapping_add(skipped)
+    }
+
+    /// Where row `y` lies, with room for a vector's rows.
+    fn strip(&mut self, level: Level, y: usize) -> *mut u8 {
+        assert!(y.is_multiple_of(level.rows()));
+        self.at(y)
+    }
+
+    /// Takes rows of a picture, which have [`ROOM`], from row `y` on.
+    pub fn put(&mut self, level: Level, rows: Rows, strip: Strip, y: usize) {
+        assert_eq!(strip.width, self.columns);
+        let mut edge = Vec::new();
+        for i in (0..strip.count).step_by(4) {
+            let four = Strip { y: strip.y + i, count: (strip.count - i).min(4), ..strip };
+            let starts = rows.starts(four.places(), strip.width.next_multiple_of(ROOM), &mut edge);
+            // SAFETY: rows and stack have room for the columns in whole blocks.
+            unsafe { kernels::stack(level, starts, strip.width, self.at(y + i)) };
+        }
+    }
+
+    /// Gives its rows to `rows`, a picture's plane of the same size whose rows have [`ROOM`].
+    pub fn rows(&self, level: Level, rows: &mut [u8], stride: usize) {
+        assert!(stride >= self.columns.next_multiple_of(ROOM) && rows.len() >= stride * self.rows);
+        let mut spare = vec![0; stride];
+        for y in (0..self.rows).step_by(4) {
+            let from = self.blocks.bytes(self.stride() * self.rows.div_ceil(4)).wrapping_add(self.stride() * (y / 4));
+            let mut to = [spare.as_mut_ptr(); 4];
+            for (to, row) in to.iter_mut().zip(rows[y * stride..self.rows * stride].chunks_exact_mut(stride)) {
+                *to = row.as_mut_ptr();
+            }
+            // SAFETY: stack and rows have room for the columns in whole blocks.
+            unsafe { kernels::unstack(level, from, self.columns, to) };
+        }
+    }
+}
 
 /// The horizontal pass: `out[i] = clip((HALF + sum(row * weight)) >> PRECISION)` for each row of strips that share their
-/// weights and their number of rows: the channels of a picture, or parts of one plane. `first` is the first input that
-/// the weights read.
-pub fn horizontal<const N: usize>(
-    strips: [Strip; N],
-    first: usize,
-    weights: &Weights,
-    lanes: &mut Lanes<N>,
-    mut out: [Narrow; N],
-) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2")
-        && strips
-            .iter()
-            .all(|s| (1..=STRIP).contains(&s.count) && s.count == strips[0].count && s.width == strips[0].width)
-        && strips.iter().all(|s| s.rows.len() >= (s.count - 1) * s.stride + s.width.next_multiple_of(ROOM))
-        && out.iter().all(|o| o.rows.len() >= (strips[0].count - 1) * o.stride + o.n && o.n == out[0].n)
-        && out[0].n <= weights.starts.len()
-    {
-        // SAFETY: the processor has AVX2; rows and outputs are as long as is asked for, and the weights read no column
-        // behind the strips'.
-        return unsafe {
-            for (strip, lanes) in strips.iter().zip(lanes.iter_mut()) {
-                strip::interleave(strip, lanes);
-            }
-            strip::horizontal(lanes, &weights.pairs, strips[0].count, &mut out);
-        };
-    }
-    for (strip, out) in strips.iter().zip(&mut out) {
-        for row in 0..strip.count {
-            let values = &strip.rows[row * strip.stride..][..strip.width];
-            horizontal_plain(values, first, weights, &mut out.rows[row * out.stride..][..out.n]);
-        }
-    }
+/// weights, to their rows of stacks from row `y` on: of the channels of a picture, or of parts of one plane. Lanes begin with
+/// column [`Weights::first`].
+pub fn across<const N: usize>(level: Level, lanes: [&Lanes; N], weights: &Weights, stacks: &mut [Stack; N], y: usize) {
+    let reads = weights.reads.end - weights.first();
+    let (columns, stride) = (stacks[0].columns, stacks[0].stride());
+    assert!(columns <= weights.starts.len() && stacks.iter().all(|stack| stack.columns == columns));
+    assert!(lanes.iter().all(|lanes| lanes.width >= reads));
+    let from = lanes.map(|lanes| lanes.blocks.bytes(reads.next_multiple_of(4) * level.rows()));
+    let to = stacks.each_mut().map(|stack| stack.strip(level, y));
+    // SAFETY: lanes hold what the weights read; a stack has room for a vector's rows.
+    unsafe { kernels::across(level, from, &weights.quads, columns, to, stride) };
 }
 
-fn horizontal_plain(row: &[u8], first: usize, weights: &Weights, out: &mut [u8]) {
-    for (i, out) in out.iter_mut().enumerate() {
-        let own = &weights.full[i * weights.padded..][..weights.lengths[i] as usize];
-        let values = &row[weights.starts[i] as usize - first..][..own.len()];
-        let sum = values.iter().zip(own).fold(HALF, |sum, (v, w)| sum.wrapping_add(i32::from(*v).wrapping_mul(*w)));
-        *out = (sum >> PRECISION).clamp(0, 255) as u8;
-    }
+/// The vertical pass: row `at`, for a stack that begins with row [`Weights::first`], to `out`, which has [`ROOM`].
+pub fn down(level: Level, stack: &Stack, weights: &Weights, at: usize, out: &mut [u8]) {
+    let reads = weights.reads.end - weights.first();
+    assert!(reads <= stack.rows && out.len() >= stack.columns.next_multiple_of(ROOM));
+    let from = stack.blocks.bytes(stack.stride() * reads.div_ceil(4));
+    // SAFETY: the stack holds what the weights read; the row has room for the columns in whole blocks.
+    unsafe { kernels::down(level, from, stack.stride(), &weights.quads, at, stack.columns, out.as_mut_ptr()) };
 }
 
-/// Row `at` of the vertical pass: `rows`, `stride` apart, begin with the first input that the weights read.
-pub fn vertical(rows: &[u8], stride: usize, first: usize, weights: &Weights, at: usize, out: &mut [u8]) {
-    let mut done = 0;
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        let last = weights.reads.len() - 1;
-        if rows.len() >= last * stride + out.len() {
-            // SAFETY: the processor has AVX2; each row that the weights read holds as many values as `out`.
-            done = unsafe { strip::vertical(rows, stride, last, &weights.pairs, at, out) };
+/// Row `y` of three planes, `width` pixels of which [`ROOM`] more can be read, interleaved in `out`.
+pub fn pixels<'a>(level: Level, planes: [Rows; 3], y: usize, width: usize, out: &'a mut Vec<u8>) -> &'a [u8] {
+    let room = width.next_multiple_of(ROOM);
+    out.resize(3 * room, 0);
+    let rows = planes.map(|rows| &rows.data[y * rows.stride + rows.from..][..room]);
+    if level.0 == Kind::Portable {
+        // Without an instruction for it, moving bytes about is dear.
+        for (((pixel, r), g), b) in out.chunks_exact_mut(3).zip(rows[0]).zip(rows[1]).zip(rows[2]) {
+            pixel.copy_from_slice(&[*r, *g, *b]);
         }
+    } else {
+        // SAFETY: rows and output have room for the columns in whole vectors.
+        unsafe { kernels::interleave(level, rows.map(<[u8]>::as_ptr), width, out.as_mut_ptr()) };
     }
-    let own = &weights.full[at * weights.padded..][..weights.lengths[at] as usize];
-    let rows = &rows[(weights.starts[at] as usize - first) * stride..];
-    for (i, out) in out.iter_mut().enumerate().skip(done) {
-        let sum = own
-            .iter()
-            .enumerate()
-            .fold(HALF, |sum, (row, weight)| sum.wrapping_add(i32::from(rows[row * stride + i]).wrapping_mul(*weight)));
-        *out = (sum >> PRECISION).clamp(0, 255) as u8;
-    }
+    &out[..3 * width]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::resample::{Filter, Span};
+    use crate::program::resample::{Filter, HALF, PRECISION, Span};
     use proptest::prelude::*;
 
     fn values(seed: u64, n: usize) -> Vec<u8> {
@@ -455,77 +745,122 @@ mod tests {
         }
 
         #[test]
-        fn wide_and_plain_loops_agree(
-            seed in any::<u64>(), input in 1usize..300, out in 1usize..200, count in 1usize..=STRIP, kind in 0usize..5,
+        fn all_levels_give_the_formulas_values(
+            seed in any::<u64>(), input in 1usize..300, out in 1usize..200, rows in 1usize..40, kind in 0usize..5,
         ) {
             let filters = [Filter::Lanczos, Filter::Bicubic, Filter::Bilinear, Filter::Box, Filter::Nearest];
             let first = seed as usize % out;
             let weights = Weights::new(Span::whole(input, out), filters[kind], first, out - first);
-            let (reads, n) = (&weights.reads, out - first);
-            let (width, stride) = (reads.len(), reads.len() + ROOM);
-            let mut rows = [values(seed, stride * count), values(!seed, stride * count)];
+            let (width, n) = (weights.reads.end - weights.first(), out - first);
+            // No room behind the last row: kernels must not need any.
+            let stride = width + (seed % 7) as usize;
+            let mut plane = values(seed, stride * (rows - 1) + width);
             // Flat and extreme rows lie on the border between two values more often.
             if seed % 3 == 0 {
-                rows[0].iter_mut().for_each(|v| *v = if *v > 127 { 255 } else { 0 });
+                plane.iter_mut().for_each(|v| *v = if *v > 127 { 255 } else { 0 });
             }
-            let mut wide = [vec![0; n * count], vec![0; n * count]];
-            let strips = rows.each_ref().map(|rows| Strip { rows, stride, count, width });
-            let to = wide.each_mut().map(|rows| Narrow { rows, stride: n, n });
-            horizontal(strips, reads.start, &weights, &mut Default::default(), to);
-            for (rows, wide) in rows.iter().zip(&wide) {
-                for row in 0..count {
-                    let mut narrow = vec![1; n];
-                    horizontal_plain(&rows[row * stride..][..width], reads.start, &weights, &mut narrow);
-                    prop_assert_eq!(&wide[row * n..][..n], &narrow);
-                }
-            }
+            let rows_of = Rows { data: &plane, stride, from: 0 };
+            let narrow: Vec<u8> =
+                (0..rows).flat_map(|y| (0..n).map(|i| exact(&weights, i, |x| plane[y * stride + x])).collect::<Vec<_>>()).collect();
             // The same weights down columns.
-            let across = count * 9;
-            let plane = values(!seed, width * across);
-            for at in 0..n {
-                let (mut row, mut column) = (vec![0; across], vec![0]);
-                vertical(&plane, across, reads.start, &weights, at, &mut row);
-                for x in 0..across {
-                    vertical(&plane[x..], across, reads.start, &weights, at, &mut column);
-                    prop_assert_eq!(row[x], column[0]);
+            let across_n = (seed % 150) as usize + 1;
+            let tall = values(!seed, width * (across_n + ROOM));
+            let tall_rows = Rows { data: &tall, stride: across_n + ROOM, from: 0 };
+            let low: Vec<Vec<u8>> = (0..n)
+                .map(|at| (0..across_n).map(|x| exact(&weights, at, |y| tall[y * (across_n + ROOM) + x])).collect())
+                .collect();
+            for level in Level::all() {
+                let (mut lanes, mut stack) = (Lanes::default(), Stack::default());
+                stack.reset(n, rows);
+                for y in (0..rows).step_by(level.rows()) {
+                    let strip = Strip { y, count: level.rows().min(rows - y), width };
+                    lanes.fill_plane(level, rows_of, strip);
+                    across(level, [&lanes], &weights, std::array::from_mut(&mut stack), y);
+                }
+                let mut got = vec![0; (n + ROOM) * rows];
+                stack.rows(level, &mut got, n + ROOM);
+                for (got, wanted) in got.chunks(n + ROOM).zip(narrow.chunks(n)) {
+                    prop_assert_eq!(&got[..n], wanted, "{:?}", level);
+                }
+                stack.reset(across_n, width);
+                stack.put(level, tall_rows, Strip { y: 0, count: width, width: across_n }, 0);
+                for (at, wanted) in low.iter().enumerate() {
+                    let mut got = vec![0; across_n + ROOM];
+                    down(level, &stack, &weights, at, &mut got);
+                    prop_assert_eq!(&got[..across_n], wanted, "{:?}", level);
                 }
             }
         }
 
         #[test]
-        fn slack_bounds_what_guesses_leave_out(seed in any::<u64>(), input in 2usize..400, out in 1usize..100) {
+        fn pixels_are_interleaved(seed in any::<u64>(), width in 1usize..200) {
+            let planes = [values(seed, 2 * (width + ROOM)), values(!seed, 2 * (width + ROOM)), values(7, 2 * (width + ROOM))];
+            let rows = planes.each_ref().map(|data| Rows { data, stride: width + ROOM, from: 0 });
+            let wanted: Vec<u8> = (0..width).flat_map(|x| planes.each_ref().map(|plane| plane[width + ROOM + x])).collect();
+            for level in Level::all() {
+                let mut row = Vec::new();
+                prop_assert_eq!(pixels(level, rows, 1, width, &mut row), &wanted, "{:?}", level);
+            }
+        }
+
+        #[test]
+        fn parts_of_weights_are_the_weights(seed in any::<u64>(), input in 2usize..400, out in 1usize..100) {
             let weights = Weights::new(Span::whole(input, out), Filter::Bicubic, 0, out);
-            let row = values(seed, input);
-            let pairs = &weights.pairs;
+            let row = values(seed, input + 8);
+            let quads = &weights.quads;
             for i in 0..out {
                 let own = &weights.full[i * weights.padded..][..weights.lengths[i] as usize];
                 let start = weights.starts[i] as usize;
                 let exact: i64 = own.iter().zip(&row[start..]).map(|(w, v)| i64::from(*w) * i64::from(*v)).sum();
-                let guesses = pairs.guess[i * pairs.count..][..pairs.count].iter().flatten();
-                let from = 2 * pairs.starts[i] as usize + weights.reads.start;
-                let guess: i64 = guesses.zip(row[from..].iter().chain(&[0])).map(|(w, v)| i64::from(*w) * i64::from(*v)).sum();
-                let beyond = exact + i64::from(HALF) - (guess << pairs.shift);
-                let [least, most] = pairs.slack[i].map(i64::from);
+                let inputs = &row[4 * quads.starts[i] as usize + weights.first()..];
+                let range = i * quads.count..(i + 1) * quads.count;
+                let words = |part: &[[[i16; 2]; 2]]| -> i64 {
+                    let in_order = part.iter().flat_map(|[even, odd]| [even[0], odd[0], even[1], odd[1]]);
+                    in_order.zip(inputs).map(|(w, v)| i64::from(w) * i64::from(*v)).sum()
+                };
+                let guess = words(&quads.guess[range.clone()]) << quads.shift;
+                prop_assert_eq!(guess + words(&quads.rest[range.clone()]), exact);
+                let [least, most] = quads.slack[i].map(i64::from);
+                let beyond = exact + i64::from(HALF) - guess;
                 prop_assert!((least..=most).contains(&beyond), "{least} {beyond} {most}");
+                let digit = |k: usize| -> i64 {
+                    let digits = quads.digits[range.clone()].iter().flat_map(|digits| digits[k]);
+                    digits.zip(inputs).map(|(w, v)| i64::from(w) * i64::from(*v)).sum()
+                };
+                prop_assert_eq!(digit(0) + (digit(1) << 8) + (digit(2) << 16), exact);
             }
         }
+    }
+
+    /// The rounded and clamped sum, as it is defined.
+    fn exact(weights: &Weights, i: usize, value: impl Fn(usize) -> u8) -> u8 {
+        let own = &weights.full[i * weights.padded..][..weights.lengths[i] as usize];
+        let start = weights.starts[i] as usize - weights.first();
+        let sum: i64 = own.iter().enumerate().map(|(k, w)| i64::from(*w) * i64::from(value(start + k))).sum();
+        ((sum + i64::from(HALF)) >> PRECISION).clamp(0, 255) as u8
+    }
+
+    #[test]
+    fn levels_of_this_machine() {
+        println!("levels: {:?}", Level::all());
+        assert_eq!(Level::all()[0].0, Kind::Portable);
+        assert_eq!(Level::all().last(), Some(&Level::best()));
     }
 
     /// The slack is needed: guesses alone give other values now and then.
     #[test]
     fn guesses_alone_are_wrong_somewhere() {
         let weights = Weights::new(Span::whole(1920, 224), Filter::Bicubic, 0, 224);
-        let (row, pairs) = (values(7, 1920), &weights.pairs);
-        let mut exact = vec![0; 224];
-        horizontal_plain(&row, weights.reads.start, &weights, &mut exact);
-        let guessed = (0..224).map(|i| {
-            let from = 2 * pairs.starts[i] as usize + weights.reads.start;
-            let guesses = pairs.guess[i * pairs.count..][..pairs.count].iter().flatten();
-            let sum: i32 =
-                guesses.zip(row[from..].iter().chain(&[0])).map(|(w, v)| i32::from(*w) * i32::from(*v)).sum();
-            (((sum << pairs.shift) + HALF) >> PRECISION).clamp(0, 255) as u8
+        let (row, quads) = (values(7, 1924), &weights.quads);
+        let wrong = (0..224).filter(|i| {
+            let inputs = &row[4 * quads.starts[*i] as usize + weights.first()..];
+            let guesses = quads.guess[i * quads.count..][..quads.count].iter();
+            let guesses = guesses.flat_map(|[even, odd]| [even[0], odd[0], even[1], odd[1]]);
+            let sum: i32 = guesses.zip(inputs).map(|(w, v)| i32::from(w) * i32::from(*v)).sum();
+            let guessed = (((sum << quads.shift) + HALF) >> PRECISION).clamp(0, 255) as u8;
+            guessed != exact(&weights, *i, |x| row[x])
         });
-        let wrong = guessed.zip(&exact).filter(|(guessed, exact)| guessed != *exact).count();
+        let wrong = wrong.count();
         assert!((1..20).contains(&wrong), "{wrong} of 224");
     }
 }

@@ -1,5 +1,6 @@
 //! The kernels compiled as a program of the host (`kernels/host.cpp`), with sanitizers: the same lines without a GPU.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -9,6 +10,7 @@ use super::flight::Plan;
 use crate::backend::Speed;
 use crate::backend::flights::{Driver, Flights, Journey};
 use crate::error::{Error, Result};
+use crate::program::params::Source;
 use crate::program::passes::Batch;
 use crate::tensor::Tensor;
 
@@ -48,13 +50,29 @@ impl Host {
             }
         };
         assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
-        Some(Flights::new("the kernels on the host".into(), Simulator { program }, memory).unwrap())
+        Some(
+            Flights::new("the kernels on the host".into(), Simulator { program, memory: Mutex::default() }, memory)
+                .unwrap(),
+        )
     }
 }
 
 /// The program.
 pub struct Simulator {
     program: PathBuf,
+    /// What lies on the device, by its address.
+    memory: Mutex<BTreeMap<u64, Vec<u8>>>,
+}
+
+impl Simulator {
+    /// Keeps bytes at an address that no other has.
+    pub fn place(&self, bytes: Vec<u8>) -> u64 {
+        let mut memory = self.memory.lock().unwrap();
+        let address =
+            memory.last_key_value().map_or(256, |(last, bytes)| (last + bytes.len() as u64).next_multiple_of(256));
+        memory.insert(address, bytes);
+        address
+    }
 }
 
 /// It as it runs.
@@ -81,6 +99,10 @@ impl Driver for Simulator {
         Ok(Process { child, pipes: Mutex::new((input, output)) })
     }
 
+    fn surfaces(&self) -> bool {
+        true
+    }
+
     fn check(&self, _: &Process) -> Result<()> {
         Ok(())
     }
@@ -96,6 +118,16 @@ impl Driver for Simulator {
         plan.write(batch, &mut upload);
         // The real end of the pixels, not of their part, so that a sanitizer sees what reads beyond.
         upload.truncate(load.pixels.start as usize + batch.pixels);
+        // What lies on the device goes behind, and its sources say so.
+        let sources = load.sources.start as usize..;
+        for (n, source) in batch.sources.iter().enumerate().filter(|(_, source)| source.address != [0; 2]) {
+            let at = (upload.len() - load.pixels.start as usize) as u32;
+            let address = u64::from(source.address[1]) << 32 | u64::from(source.address[0]);
+            let moved = Source { offset: source.offset.map(|offset| offset + at), address: [0; 2], ..*source };
+            upload[sources.clone()][n * size_of::<Source>()..][..size_of::<Source>()]
+                .copy_from_slice(bytemuck::bytes_of(&moved));
+            upload.extend_from_slice(&self.memory.lock().unwrap()[&address]);
+        }
         let starts = [load.sources.start, load.actions.start, load.tables.start, load.pixels.start].map(|at| at as u32);
         let counts = [batch.scratch, batch.sums, batch.out].map(|n| n as u32);
         let mut message: Vec<u32> = vec![plan.launches.len() as u32];

@@ -1,5 +1,7 @@
 //! The kernels against the CPU: compiled for the host everywhere, and on a real device where there is one.
 
+use std::cell::RefCell;
+
 use super::host::Host;
 use super::*;
 use crate::backend::Backend;
@@ -8,6 +10,7 @@ use crate::backend::fallback::Guarded;
 use crate::backend::flights::Losing;
 use crate::backend::parity::{items, random_lists, shrink, small, tensors};
 use crate::backend::{Pending, selftest};
+use crate::ffi::cu::Held;
 use crate::frame::Frame;
 
 const MEMORY: u64 = 64 << 20;
@@ -32,7 +35,7 @@ fn device() -> Option<Cuda> {
 fn on_the_host_random_lists_give_the_cpus_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let Some(host) = Host::compile(folder.path(), &[], MEMORY) else { return };
-    random_lists(&host, 400);
+    random_lists(&host, 400, Some(&|bytes| host.driver.place(bytes)));
     let verdict = selftest::run(&host);
     assert!(verdict.faults.is_empty(), "{:#?}", verdict.faults);
 }
@@ -44,6 +47,10 @@ fn on_the_host_a_planted_error_is_seen() {
         ("constexpr i32 HALF = 0x200000;", "constexpr i32 HALF = 0x100000;"),
         ("v.r * 19595", "v.r * 19500"),
         ("clamp(first + 1, 0, axis.last)", "clamp(first, 0, axis.last)"),
+        // Only the fast kernels have these.
+        ("((u32)sum.high << 16)", "((u32)sum.high << 15)"),
+        ("before.v[1] * (whole - even)", "before.v[0] * (whole - even)"),
+        ("weigh(out[k], unpacked(words.v[k]), weight);", "weigh(out[k], unpacked(words.v[0]), weight);"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let Some(host) = Host::compile(folder.path(), &[(right, wrong)], MEMORY) else { return };
@@ -65,7 +72,13 @@ fn on_the_host_a_read_beyond_the_end_is_seen() {
 #[test]
 fn random_lists_give_the_cpus_bytes() {
     let Some(device) = device() else { return };
-    random_lists(&device, 4000);
+    let (gpu, held) = (device.gpu().unwrap(), RefCell::new(Vec::new()));
+    let place = |bytes: Vec<u8>| {
+        let mut held = held.borrow_mut();
+        held.push(Held::new(&gpu, &bytes).unwrap());
+        held[held.len() - 1].address()
+    };
+    random_lists(&device, 4000, Some(&place));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use wgpu::{
-    Buffer, BufferAsyncError, BufferBinding, BufferDescriptor, BufferUsages, CommandEncoder, MapMode, PollType,
-    SubmissionIndex,
+    Buffer, BufferAsyncError, BufferBinding, BufferDescriptor, BufferUsages, CommandEncoder, ComputePassDescriptor,
+    ComputePassTimestampWrites, MapMode, PollType, QuerySet, QuerySetDescriptor, QueryType, SubmissionIndex,
 };
 
 use super::gpu::Gpu;
@@ -47,6 +47,25 @@ pub struct Slot {
     sums: Buffer,
     tensors: Buffer,
     download: Buffer,
+    clock: Option<Clock>,
+}
+
+/// Times before the first dispatch and behind the last, where the device tells them.
+struct Clock {
+    marks: QuerySet,
+    times: Buffer,
+}
+
+/// Bytes of two times.
+const TIMES: u64 = 16;
+
+impl Clock {
+    fn new(gpu: &Gpu) -> Clock {
+        let marks = QuerySetDescriptor { label: None, ty: QueryType::Timestamp, count: 2 };
+        let usage = BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC;
+        let times = BufferDescriptor { label: None, size: TIMES, usage, mapped_at_creation: false };
+        Clock { marks: gpu.device.create_query_set(&marks), times: gpu.device.create_buffer(&times) }
+    }
 }
 
 /// Bytes of a slot's buffers.
@@ -60,7 +79,7 @@ struct Sizes {
 impl Slot {
     /// Bytes that it holds on the device and for it.
     pub fn bytes(&self) -> u64 {
-        let Slot { staging, input, scratch, sums, tensors, download } = self;
+        let Slot { staging, input, scratch, sums, tensors, download, clock: _ } = self;
         [staging, input, scratch, sums, tensors, download].iter().map(|b| b.size()).sum()
     }
 
@@ -75,9 +94,9 @@ impl Slot {
                 mapped_at_creation: usage.contains(BufferUsages::MAP_WRITE),
             }),
         };
-        let old = old.map(|o| (o.staging, o.input, o.scratch, o.sums, o.tensors, o.download));
-        let (staging, input, scratch, sums, tensors, download) = match old {
-            Some((a, b, c, d, e, f)) => (Some(a), Some(b), Some(c), Some(d), Some(e), Some(f)),
+        let old = old.map(|o| (o.staging, o.input, o.scratch, o.sums, o.tensors, o.download, o.clock));
+        let (staging, input, scratch, sums, tensors, download, clock) = match old {
+            Some((a, b, c, d, e, f, clock)) => (Some(a), Some(b), Some(c), Some(d), Some(e), Some(f), clock),
             None => Default::default(),
         };
         Slot {
@@ -86,7 +105,8 @@ impl Slot {
             scratch: room(scratch, sizes.scratch, BufferUsages::STORAGE),
             sums: room(sums, sizes.sums, BufferUsages::STORAGE | BufferUsages::COPY_DST),
             tensors: room(tensors, sizes.tensors, BufferUsages::STORAGE | BufferUsages::COPY_SRC),
-            download: room(download, sizes.tensors, BufferUsages::MAP_READ | BufferUsages::COPY_DST),
+            download: room(download, sizes.tensors + TIMES, BufferUsages::MAP_READ | BufferUsages::COPY_DST),
+            clock: clock.or_else(|| gpu.tells_time.then(|| Clock::new(gpu))),
         }
     }
 }
@@ -102,7 +122,7 @@ impl Slot {
         sizes: &Sizes,
     ) {
         let slot = self;
-        for (part, (entry, own)) in load.passes.iter().zip(dispatches) {
+        for (n, (part, (entry, own))) in load.passes.iter().zip(dispatches).enumerate() {
             let group = gpu.bind([
                 binding(&slot.input, part.clone()),
                 binding(&slot.input, load.sources.clone()),
@@ -114,7 +134,14 @@ impl Slot {
                 binding(&slot.sums, 0..sizes.sums),
             ]);
             let (x, y) = groups(own, stretch(*entry));
-            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let timestamp_writes = slot.clock.as_ref().map(|clock| ComputePassTimestampWrites {
+                query_set: &clock.marks,
+                beginning_of_pass_write_index: (n == 0).then_some(0),
+                end_of_pass_write_index: (n + 1 == dispatches.len()).then_some(1),
+            });
+            // A pass in between has nothing to note.
+            let timestamp_writes = timestamp_writes.filter(|_| n == 0 || n + 1 == dispatches.len());
+            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor { label: None, timestamp_writes });
             pass.set_pipeline(gpu.kernel(*entry));
             pass.set_bind_group(0, &group, &[]);
             pass.dispatch_workgroups(x, y, own.len() as u32);
@@ -232,6 +259,10 @@ impl Flight {
         }
         slot.compute(gpu, &mut encoder, &load, &dispatches, &sizes);
         encoder.copy_buffer_to_buffer(&slot.tensors, 0, &slot.download, 0, sizes.tensors);
+        if let Some(clock) = &slot.clock {
+            encoder.resolve_query_set(&clock.marks, 0..2, &clock.times, 0);
+            encoder.copy_buffer_to_buffer(&clock.times, 0, &slot.download, sizes.tensors, TIMES);
+        }
         let submission = gpu.queue.submit([encoder.finish()]);
         let (told, news) = mpsc::channel();
         let tell = |told: &mpsc::Sender<_>| {
@@ -240,7 +271,7 @@ impl Flight {
             move |result| drop(told.send(result))
         };
         slot.staging.map_async(MapMode::Write, .., tell(&told));
-        slot.download.map_async(MapMode::Read, ..sizes.tensors, tell(&told));
+        slot.download.map_async(MapMode::Read, ..sizes.tensors + TIMES, tell(&told));
         Ok(Flight { slot, submission, news, tensors: batch.tensors.clone(), up: load.bytes(), down: sizes.tensors })
     }
 
@@ -261,11 +292,12 @@ impl Flight {
         (self.up, self.down)
     }
 
-    /// Waits until it has landed: the slot, for another flight, and the tensors.
+    /// Waits until it has landed: the slot, for another flight, the tensors, and the seconds in kernels, where the device
+    /// tells.
     ///
     /// # Errors
     /// Unavailable: the device failed.
-    pub fn end(self, gpu: &Gpu) -> Result<(Slot, Vec<Tensor>)> {
+    pub fn end(self, gpu: &Gpu) -> Result<(Slot, Vec<Tensor>, Option<f64>)> {
         let Flight { slot, submission, news, tensors, down, .. } = self;
         let wait = PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
         gpu.device.poll(wait).map_err(|e| gpu.fail(&e.to_string()))?;
@@ -277,11 +309,16 @@ impl Flight {
             }
         }
         gpu.check()?;
-        let view = slot.download.get_mapped_range(..down).map_err(|e| gpu.fail(&e.to_string()))?;
-        let tensors = tensors.iter().map(|placed| placed.tensor(&view)).collect();
+        let view = slot.download.get_mapped_range(..down + TIMES).map_err(|e| gpu.fail(&e.to_string()))?;
+        let (own, times) = view.split_at(down as usize);
+        let tensors = tensors.iter().map(|placed| placed.tensor(own)).collect();
+        let seconds = slot.clock.as_ref().map(|_| {
+            let [from, to] = bytemuck::pod_read_unaligned::<[[u8; 8]; 2]>(times).map(u64::from_le_bytes);
+            to.saturating_sub(from) as f64 * f64::from(gpu.queue.get_timestamp_period()) / 1e9
+        });
         drop(view);
         slot.download.unmap();
-        Ok((slot, tensors))
+        Ok((slot, tensors, seconds))
     }
 }
 

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry,
-    BindingType, BufferBindingType, ComputePipeline, ComputePipelineDescriptor, Device, DeviceDescriptor, Limits,
-    PipelineLayout, PipelineLayoutDescriptor, Queue, ShaderModule, ShaderModuleDescriptor, ShaderSource, ShaderStages,
+    BindingType, BufferBindingType, ComputePipeline, ComputePipelineDescriptor, Device, DeviceDescriptor, Features,
+    Limits, PipelineLayout, PipelineLayoutDescriptor, Queue, ShaderModule, ShaderModuleDescriptor, ShaderSource,
+    ShaderStages,
 };
 
 use crate::error::{Error, Result};
@@ -36,6 +37,8 @@ pub struct Gpu {
     pub device: Device,
     pub queue: Queue,
     pub limits: Limits,
+    /// Kernels can be timed by its own clock.
+    pub tells_time: bool,
     module: ShaderModule,
     pipelines: PipelineLayout,
     leave: OnceLock<ComputePipeline>,
@@ -57,7 +60,9 @@ impl Gpu {
             max_storage_buffer_binding_size: own.max_storage_buffer_binding_size,
             ..Limits::default()
         };
-        let descriptor = DeviceDescriptor { label: Some("framemill"), required_limits, ..Default::default() };
+        let required_features = adapter.features() & Features::TIMESTAMP_QUERY;
+        let label = Some("framemill");
+        let descriptor = DeviceDescriptor { label, required_features, required_limits, ..Default::default() };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::unavailable(format!("the device could not be opened: {e}")))?;
         let failure = Arc::new(Mutex::new(None));
@@ -83,6 +88,7 @@ impl Gpu {
         });
         let gpu = Gpu {
             limits: device.limits(),
+            tells_time: required_features.contains(Features::TIMESTAMP_QUERY),
             device,
             queue,
             module,

@@ -44,7 +44,7 @@ fn device() -> Option<Wgpu> {
 #[test]
 fn random_lists_give_the_cpus_bytes() {
     let Some(device) = device() else { return };
-    parity::random_lists(&device, 400);
+    parity::random_lists(&device, 400, None);
 }
 
 #[test]
@@ -97,6 +97,11 @@ fn batches_overlap_and_buffers_are_used_again() {
     let (last, _) = before.unwrap();
     assert_eq!(tensors(last()).len(), 4);
     assert_eq!(device.state().slots.len(), 2, "one that is computed and one that is filled");
+    let log = device.log().unwrap();
+    assert_eq!(log.batches, 12);
+    assert!(log.bytes_up > log.bytes_down, "{log:?}");
+    // lavapipe tells the time; so does every GPU that was met.
+    assert!(log.seconds.is_some_and(|s| s > 0.0 && s < 60.0), "{log:?}");
 }
 
 #[test]
@@ -120,7 +125,7 @@ fn one_frame_in_many_variants_goes_up_once() {
     let mut batch = Batch::new(&program, &weights, &tones);
     for variant in 0..5 {
         let key = DrawKey { variant, ..DrawKey::default() };
-        push(&mut batch, &program, &Item { frame: frame.clone(), key }).unwrap();
+        push(&mut batch, &program, &Item { frame: frame.clone(), key }, false).unwrap();
     }
     assert_eq!((batch.sources.len(), batch.uploads.len(), batch.tensors.len()), (1, 3, 5));
 }

@@ -10,7 +10,7 @@ use turbojpeg::{Decompressor, Image, PixelFormat};
 
 use super::jpeg_segments::{FrameHeader, Segments};
 use super::pixels::Samples;
-use super::{Fault, PhotoOptions, Stored, buffer, check_size, exif};
+use super::{Fault, PhotoOptions, Stored, check_size, exif, spare};
 
 /// Scans that a progressive file may have; encoders write about ten, and each costs a pass over the whole picture.
 const MAX_SCANS: u32 = 500;
@@ -30,7 +30,8 @@ pub fn read(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
     let (width, height) = (u32::from(frame.width), u32::from(frame.height));
     let cmyk = frame.components.len() == 4;
     let format = if cmyk { PixelFormat::CMYK } else { PixelFormat::RGB };
-    let mut pixels = buffer(width, height, format.size())?;
+    // libjpeg-turbo writes every pixel.
+    let mut pixels = spare(width, height, format.size())?;
     let warning = decompress(data, &segments, &mut pixels, frame, format)?;
     let samples = if cmyk {
         // Adobe stores inverted ink, and everybody does as Adobe did; Pillow inverts whatever the markers say.

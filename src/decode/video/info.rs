@@ -56,10 +56,14 @@ pub struct VideoInfo {
     pub indexed: bool,
 }
 
+/// Ticks of `time_base` in seconds.
+pub(super) fn seconds(ticks: i64, time_base: (i32, i32)) -> f64 {
+    ticks as f64 * f64::from(time_base.0) / f64::from(time_base.1)
+}
+
 impl VideoInfo {
     pub(super) fn new(input: &Input, stream: &Stream, video_streams: usize, decoder: String) -> Result<VideoInfo> {
         let (orientation, rotation) = orientation(stream.look.display.as_ref());
-        let seconds = |ticks: i64| ticks as f64 * f64::from(stream.time_base.0) / f64::from(stream.time_base.1);
         Ok(VideoInfo {
             container: input.container(),
             codec: stream.codec.clone(),
@@ -70,7 +74,7 @@ impl VideoInfo {
             sample_aspect: aspect(stream.look.aspect, (1, 1)),
             time_base: stream.time_base,
             start_pts: stream.start,
-            duration_s: stream.duration.map(seconds).or(input.duration()),
+            duration_s: stream.duration.map(|ticks| seconds(ticks, stream.time_base)).or(input.duration()),
             frames: stream.frames,
             frame_rate: stream.rate,
             tags: tags(&stream.look, &stream.pixel_format)?,

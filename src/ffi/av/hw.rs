@@ -6,7 +6,7 @@ use std::ptr;
 
 use ffmpeg_next::ffi::*;
 
-use super::picture::Picture;
+use super::picture::{Layout, Picture};
 use super::{describe, log, name};
 use crate::error::{Error, RejectKind, Result};
 use crate::ffi::nv;
@@ -218,6 +218,55 @@ impl Picture {
             return Err(Error::input(RejectKind::DeviceUnsupported, text));
         }
         Ok(host)
+    }
+}
+
+/// The first libavcodec (FFmpeg 7.0's) that is sure to give out copies of NVDEC's surfaces. An older one gives out the few
+/// surfaces themselves, and decodes no further while they are kept.
+const COPIES_SURFACES: u32 = 61;
+
+/// Where the samples of a picture lie in a CUDA device's memory.
+#[derive(Debug)]
+pub struct OnCuda {
+    /// Address of each plane.
+    pub planes: Vec<u64>,
+    /// Bytes from row to row of each plane.
+    pub strides: Vec<u32>,
+    /// How samples lie in the planes.
+    pub layout: Layout,
+}
+
+impl Picture {
+    /// Where its samples lie on CUDA's first device, when all writing has ended; `None` where they do not or may not stay,
+    /// or where rows or columns at their beginning do not belong to the picture.
+    ///
+    /// # Errors
+    /// An input error where the device fails.
+    pub fn on_cuda(&self) -> Result<Option<OnCuda>> {
+        // SAFETY: a number.
+        if unsafe { avcodec_version() } >> 16 < COPIES_SURFACES {
+            return Ok(None);
+        }
+        // SAFETY: a live frame; the frames and device contexts of a surface live as long as it. Only a device that
+        // `reference` filled in has `free_stream`, and then the user's part is a stream of ours.
+        let (frame, frames, stream) = unsafe {
+            let frame = &*self.as_ptr();
+            let Some(frames) = frame.hw_frames_ctx.as_ref().map(|f| &*f.data.cast::<AVHWFramesContext>()) else {
+                return Ok(None);
+            };
+            let device = &*frames.device_ctx;
+            let ours = device.free.is_some_and(|f| f as usize == free_stream as *const () as usize);
+            if !ours || frame.crop_left != 0 || frame.crop_top != 0 {
+                return Ok(None);
+            }
+            (frame, frames, &*device.user_opaque.cast::<nv::Stream>())
+        };
+        let Some(layout) = super::picture::layout(raw!(frames, sw_format)) else { return Ok(None) };
+        stream.wait().map_err(|text| Error::input(RejectKind::DeviceUnsupported, text))?;
+        let count = layout.components.iter().map(|c| c.plane + 1).max().unwrap_or(0);
+        let planes = frame.data[..count].iter().map(|data| *data as u64).collect();
+        let strides: Option<Vec<u32>> = frame.linesize[..count].iter().map(|size| u32::try_from(*size).ok()).collect();
+        Ok(strides.map(|strides| OnCuda { planes, strides, layout }))
     }
 }
 

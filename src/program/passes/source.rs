@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::color::Range;
 use crate::error::{Error, RejectKind, Result};
-use crate::frame::{Frame, PixelFormat};
+use crate::frame::{Frame, Lie, PixelFormat};
 use crate::program::lut::Cube;
 use crate::program::params::{self, PLAIN, Source, YCC, word};
 use crate::program::passes::tables::{Samples, Tables};
@@ -54,7 +54,8 @@ pub struct How {
     pub tone: Option<Arc<Cube>>,
 }
 
-/// How a picture of `frame`'s kind is read. Its planes go to `pixels` and behind, which is moved on.
+/// How a picture of `frame`'s kind is read. Its planes go to `pixels` and behind, which is moved on; what lies on a device
+/// stays where it is.
 ///
 /// Errors: corrupt for a plane that is too small, `device_unsupported` for samples that are too deep.
 pub fn source(
@@ -71,6 +72,9 @@ pub fn source(
             RejectKind::DeviceUnsupported,
             format!("samples of {depth} bits; a device takes 8 to {DEEPEST}"),
         ));
+    }
+    if let Some(surface) = &frame.surface {
+        return Ok((on_device(frame, surface.lie(), &how, tables), Vec::new()));
     }
     let uploads: Vec<Upload> = rows
         .iter()
@@ -90,18 +94,42 @@ pub fn source(
         PixelFormat::Gbr { .. } => ([(2, 0), (0, 0), (1, 0)], sample),
         PixelFormat::Yuv { .. } => ([(0, 0), (1, 0), (2, 0)], sample),
     };
-    let mut source = Source {
-        kind: PLAIN,
+    let source = Source {
         offset: components.map(|(plane, at)| word(uploads[plane].at + at)),
         stride: components.map(|(plane, _)| word(uploads[plane].stride)),
         step,
+        chroma_step: step,
+        ..Source::default()
+    };
+    Ok((meant(source, frame, &how, tables), uploads))
+}
+
+/// How a picture is read that lies on the device already.
+fn on_device(frame: &Frame, lie: Lie, how: &How, tables: &mut Tables) -> Source {
+    let source = Source {
+        offset: lie.offset,
+        stride: lie.stride,
+        step: lie.step[0],
+        chroma_step: lie.step[1],
+        low: lie.low,
+        address: [lie.address as u32, (lie.address >> 32) as u32],
+        ..Source::default()
+    };
+    meant(source, frame, how, tables)
+}
+
+/// What the samples at a place mean.
+fn meant(place: Source, frame: &Frame, how: &How, tables: &mut Tables) -> Source {
+    let depth = frame.format.depth();
+    let mut source = Source {
+        kind: PLAIN,
         mask: (1 << depth) - 1,
         last: frame.height as i32 - 1,
         table: params::NONE,
         tone: params::NONE,
         shift: SHIFT,
         most: 255,
-        ..Source::default()
+        ..place
     };
     if let Some(cube) = &how.tone {
         (source.tone, source.nodes) = (tables.cube(cube), word(cube.size));
@@ -117,9 +145,9 @@ pub fn source(
                 source.table = tables.samples(Samples::Plain { depth, limited, most });
             }
         }
-        PixelFormat::Yuv { .. } => convert(&mut source, frame, depth, &how),
+        PixelFormat::Yuv { .. } => convert(&mut source, frame, depth, how),
     }
-    Ok((source, uploads))
+    source
 }
 
 fn convert(source: &mut Source, frame: &Frame, depth: u8, how: &How) {
