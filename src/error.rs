@@ -44,6 +44,8 @@ pub enum RejectKind {
     TooLarge,
     /// An operation cannot be applied to this picture (a crop larger than it, say).
     Op,
+    /// A detector failed on it.
+    Detect,
     /// Decoding made no progress.
     Stall,
     /// Decoding killed its process twice.

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::job::{JobFile, Metadata};
 use crate::op::Op;
 use crate::plan::Plan;
+use crate::sink::annotations::Annotations;
 use crate::sink::record::output_names;
 use crate::sink::{Format, Object, record, table};
 use crate::store;
@@ -46,6 +47,8 @@ pub fn finish(out: &Path, plans: &[Plan], totals: &Totals) -> Result<()> {
             Metadata::Parquet => {}
             Metadata::Csv => table::merge_csv(&tables, &out.join("records.csv"))?,
             Metadata::Sqlite => table::merge_sqlite(&tables, &out.join("records.sqlite"))?,
+            Metadata::Coco => annotations(first, &job).coco(out, &totals.objects)?,
+            Metadata::Yolo => annotations(first, &job).yolo(out, &totals.objects, &first.header.splits)?,
         }
     }
     sweep(&out.join("_framemill").join("partial"))?;
@@ -53,6 +56,18 @@ pub fn finish(out: &Path, plans: &[Plan], totals: &Totals) -> Result<()> {
     let text = serde_json::to_string_pretty(&dataset).map_err(|e| Error::bug(format!("dataset.json: {e}")))?;
     store::replace(&out.join("README.md"), card(first, &job, totals).as_bytes())?;
     store::replace(&out.join("dataset.json"), (text + "\n").as_bytes())
+}
+
+/// How annotations name what detectors found.
+fn annotations(plan: &Plan, job: &JobFile) -> Annotations {
+    let detectors = plan.header.identity["detect"].as_array().into_iter().flatten();
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+    let labels = |d: &Value| d["labels"].as_array().into_iter().flatten().map(text).collect();
+    Annotations {
+        detectors: detectors.map(|d| (text(&d["name"]), labels(d))).collect(),
+        images: job.output.format == Format::Images,
+        ext: job.output.encode.unwrap_or_default().ext(),
+    }
 }
 
 /// Removes what processes that are gone left in `partial`: all of this host's that do not live any more, and of other
@@ -162,6 +177,8 @@ fn features(plan: &Plan, job: &JobFile) -> String {
             "keyframe" => "dtype: bool",
             "color_assumed" => "list: string",
             "transform" => "list: float64",
+            // They are structures, and null in part: left to the reader.
+            "detections" if !job.detect.is_empty() => return String::new(),
             "detections" => "list: 'null'",
             _ => "dtype: string",
         };

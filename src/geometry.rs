@@ -53,9 +53,51 @@ impl Transform {
         Transform([a * g + b * j, a * h + b * k, a * i + b * l + c, d * g + e * j, d * h + e * k, d * i + e * l + f])
     }
 
+    /// The map back; none where this one leaves no area.
+    pub fn inverse(self) -> Option<Transform> {
+        let [a, b, c, d, e, f] = self.0;
+        let det = a * e - b * d;
+        (det.is_finite() && det != 0.0).then(|| {
+            let (g, h, i, j) = (e / det, -b / det, -d / det, a / det);
+            Transform([g, h, -(g * c + h * f), i, j, -(i * c + j * f)])
+        })
+    }
+
+    /// The smallest upright box around where the box `[x1, y1, x2, y2]` of the output lies in the source.
+    pub fn apply_box(self, [x1, y1, x2, y2]: [f64; 4]) -> [f64; 4] {
+        let corners = [(x1, y1), (x2, y1), (x1, y2), (x2, y2)].map(|(x, y)| self.apply(x, y));
+        let (mut lo, mut hi) = (corners[0], corners[0]);
+        for (x, y) in corners {
+            (lo, hi) = ((lo.0.min(x), lo.1.min(y)), (hi.0.max(x), hi.1.max(y)));
+        }
+        [lo.0, lo.1, hi.0, hi.1]
+    }
+
     /// Where a point of the output lies in the source.
     pub fn apply(self, x: f64, y: f64) -> (f64, f64) {
         let [a, b, c, d, e, f] = self.0;
         (a * x + b * y + c, d * x + e * y + f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inverse_leads_back() {
+        let turn = Transform([0.5, -2.0, 7.0, 3.0, 0.25, -1.0]);
+        let back = turn.inverse().unwrap();
+        let (x, y) = turn.apply(3.0, 5.0);
+        let (x, y) = back.apply(x, y);
+        assert!((x - 3.0).abs() < 1e-12 && (y - 5.0).abs() < 1e-12, "({x}, {y})");
+        assert_eq!(Transform([1.0, 2.0, 0.0, 2.0, 4.0, 0.0]).inverse(), None);
+    }
+
+    #[test]
+    fn a_turned_box_is_upright_again() {
+        // A quarter turn: x' = 10 - y, y' = x.
+        let turn = Transform([0.0, -1.0, 10.0, 1.0, 0.0, 0.0]);
+        assert_eq!(turn.apply_box([1.0, 2.0, 4.0, 8.0]), [2.0, 1.0, 8.0, 4.0]);
     }
 }

@@ -8,6 +8,7 @@
 pub mod values;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ use crate::backend::device::{self, Device};
 use crate::decode::hardware;
 use crate::decode::image::PhotoOptions;
 use crate::decode::route::Demand;
+use crate::detect::nms::Nms;
+use crate::detect::spec::{DetectSpec, Labels, Then};
+use crate::detect::{Act, Around, Detector};
 use crate::error::{Error, Result};
 use crate::input::InputSpec;
 use crate::op::{self, Op};
@@ -26,6 +30,7 @@ use crate::program::{Program, Quality, Settings};
 use crate::sample::{Pick, Rational, Rule, Sampling};
 use crate::sink::Format;
 use crate::sink::encode::Encoding;
+use crate::tensor::Dtype;
 use values::{ByteSize, ClipSpec, MaxRejects, Price, Rate, TaskShare};
 
 /// Which frames, as written. At most one of the rules `all`, `every`, `fps`, `keyframes`, `count`, `at`.
@@ -79,6 +84,10 @@ pub enum Metadata {
     Csv,
     /// `records.sqlite`.
     Sqlite,
+    /// `annotations.coco.json`: what detectors found, as COCO has it.
+    Coco,
+    /// `labels/` and `data.yaml`: what detectors found, as YOLO's trainers read it.
+    Yolo,
 }
 
 /// What is written, and where.
@@ -98,7 +107,6 @@ pub struct OutputSpec {
     /// About how many bytes a shard holds.
     pub shard_bytes: ByteSize,
     /// Forms of the record table.
-    #[serde(deserialize_with = "metadata")]
     pub metadata: Vec<Metadata>,
     /// A folder that also keeps the source files.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,6 +175,30 @@ pub struct JobFile {
     pub ops: Vec<Op>,
     /// What comes out.
     pub output: OutputSpec,
+    /// What finds objects in the frames.
+    #[serde(deserialize_with = "detect", skip_serializing_if = "Vec::is_empty")]
+    pub detect: Vec<DetectSpec>,
+    /// Least score of what is found, for detectors that do not say otherwise.
+    #[serde(deserialize_with = "number", skip_serializing_if = "Option::is_none")]
+    pub detect_score: Option<f64>,
+    /// Overlap above which the weaker of two boxes goes, `soft` or `none`, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detect_nms: Option<Nms>,
+    /// At most so many objects a picture, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detect_max: Option<usize>,
+    /// How the outputs are laid out, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detect_head: Option<String>,
+    /// Names of the classes, likewise: `coco`, a file with one a line, or a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
+    /// ONNX Runtime's providers, the first that is there, likewise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub provider: Vec<String>,
+    /// ONNX Runtime's library.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ort: Option<PathBuf>,
     /// Order of resizing and colour conversion.
     pub quality: Quality,
     /// Chroma interpolation.
@@ -231,6 +263,14 @@ impl Default for JobFile {
             sample: SampleSpec::default(),
             ops: Vec::new(),
             output: OutputSpec::default(),
+            detect: Vec::new(),
+            detect_score: None,
+            detect_nms: None,
+            detect_max: None,
+            detect_head: None,
+            labels: None,
+            provider: Vec::new(),
+            ort: None,
             quality: Quality::default(),
             chroma: Chroma::default(),
             icc: Icc::default(),
@@ -271,17 +311,25 @@ fn ops<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Op>, D::
     list.into_iter().map(read).collect::<Result<_>>().map_err(serde::de::Error::custom)
 }
 
-/// Forms that hold objects are known by name, so that they are not taken for mistakes.
-fn metadata<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Metadata>, D::Error> {
-    use serde::de::{Error as _, IntoDeserializer};
-    let names = Vec::<String>::deserialize(deserializer)?;
-    let read = |name: &String| match name.as_str() {
-        "coco" | "yolo" => Err(D::Error::custom(format!(
-            "metadata {name}: it holds detected objects, and this version detects none yet; leave it out"
-        ))),
-        name => Metadata::deserialize(name.into_deserializer()),
+/// Detectors are tables with `model`, or the model's file alone, as on the command line.
+fn detect<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<DetectSpec>, D::Error> {
+    use serde::de::Error as _;
+    let read = |value: Value| match value {
+        Value::String(file) => Ok(DetectSpec { model: file.into(), ..DetectSpec::default() }),
+        table => serde_json::from_value(table).map_err(D::Error::custom),
     };
-    names.iter().map(read).collect()
+    Vec::<Value>::deserialize(deserializer)?.into_iter().map(read).collect()
+}
+
+/// A number, also as text, as variables and flags give it.
+fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    use serde::de::Error as _;
+    let value = Value::deserialize(deserializer)?;
+    let number = match &value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_f64(),
+    };
+    number.map(Some).ok_or_else(|| D::Error::custom(format!("{value} is no number")))
 }
 
 /// Tables of the job file that only group keys of the top level.
@@ -318,11 +366,6 @@ impl JobFile {
                     top.extend(inner);
                 }
             }
-            match top.remove("detect") {
-                None | Some(Value::Null) => {}
-                Some(Value::Array(list)) if list.is_empty() => {}
-                Some(_) => return Err(Error::usage("detect: this version does not run detectors yet; leave it out")),
-            }
         }
         serde_json::from_value(value.clone()).map_err(|e| {
             let key = unreadable(&value).map_or(String::new(), |key| format!("{key}: "));
@@ -337,6 +380,11 @@ impl JobFile {
         if let Some(ops) = schema.pointer_mut("/properties/ops/items") {
             let table = ops.take();
             *ops = json!({ "anyOf": [table, { "type": "string" }] });
+        }
+        // A detector may be its model's file alone.
+        if let Some(detect) = schema.pointer_mut("/properties/detect/items") {
+            let table = detect.take();
+            *detect = json!({ "anyOf": [table, { "type": "string" }] });
         }
         schema
     }
@@ -374,6 +422,8 @@ pub struct Job {
     pub device: Device,
     /// What decodes.
     pub decoder: Demand,
+    /// What finds objects.
+    pub detectors: Vec<Arc<Detector>>,
 }
 
 impl Job {
@@ -435,7 +485,8 @@ impl Job {
             hardware::find(kind).map_err(|why| Error::unavailable(format!("decoder {decoder}: {why}")))?;
         }
         let portable = file.input.portable()?;
-        Ok(Job { sampling, program, photo, encoding, threads, device, decoder, portable, file })
+        let detectors = detectors(&file, settings, sampling.clip.is_some(), program.output().0)?;
+        Ok(Job { sampling, program, photo, encoding, threads, device, decoder, detectors, portable, file })
     }
 
     /// Everything that can change a byte of the result, and nothing else.
@@ -458,6 +509,8 @@ impl Job {
                 "progress",
                 "heartbeat",
                 "price_per_hour",
+                // Its version is told with the detectors.
+                "ort",
             ] {
                 top.remove(key);
             }
@@ -475,6 +528,9 @@ impl Job {
         if !files.is_empty() {
             identity["files"] = files.into();
         }
+        if !self.detectors.is_empty() {
+            identity["detect"] = self.detectors.iter().map(|d| d.identity()).collect();
+        }
         identity
     }
 
@@ -482,6 +538,80 @@ impl Job {
     pub fn fingerprint(&self) -> String {
         fingerprint(&self.identity())
     }
+}
+
+/// Reads the models of a job.
+fn detectors(file: &JobFile, settings: Settings, clips: bool, dtype: Dtype) -> Result<Vec<Arc<Detector>>> {
+    let alone = [
+        ("detect_score", file.detect_score.is_some()),
+        ("detect_nms", file.detect_nms.is_some()),
+        ("detect_max", file.detect_max.is_some()),
+        ("detect_head", file.detect_head.is_some()),
+        ("labels", file.labels.is_some()),
+        ("metadata coco and yolo", file.output.metadata.iter().any(|m| matches!(m, Metadata::Coco | Metadata::Yolo))),
+    ];
+    if file.output.metadata.contains(&Metadata::Yolo) && file.output.format != Format::Images {
+        return Err(Error::usage(
+            "metadata yolo: its readers look for the labels beside images in folders: choose --format images",
+        ));
+    }
+    if let (true, Some((name, _))) = (file.detect.is_empty(), alone.iter().find(|(_, given)| *given)) {
+        return Err(Error::usage(format!(
+            "{name}: it is about detected objects, and the job has no detector: add detect"
+        )));
+    }
+    let around =
+        Around { ops: &file.ops, settings, runtime: file.ort.as_deref(), forbid: file.fallback == Fallback::Forbid };
+    let mut detectors: Vec<Arc<Detector>> = Vec::new();
+    for spec in &file.detect {
+        let mut spec = spec.clone();
+        spec.score = spec.score.or(file.detect_score);
+        spec.nms = spec.nms.or(file.detect_nms);
+        spec.max = spec.max.or(file.detect_max);
+        spec.head = spec.head.or_else(|| file.detect_head.clone());
+        spec.labels = spec.labels.or_else(|| file.labels.clone());
+        if spec.provider.is_empty() {
+            spec.provider.clone_from(&file.provider);
+        }
+        if spec.then.iter().any(Then::hides) {
+            hidable(file, clips, dtype)?;
+        }
+        let crops = spec.then.iter().any(|t| matches!(t, Then::Crop(_)));
+        if crops && (clips || dtype != Dtype::U8 || file.output.format == Format::Tensors) {
+            return Err(Error::usage(
+                "detect: then crop cuts pictures of different sizes out of 8-bit samples: not of clips, not behind \
+                 normalize or to, not with format tensors",
+            ));
+        }
+        let detector = Detector::open(&spec, around)?;
+        if detectors.iter().any(|d| d.name == detector.name) {
+            return Err(Error::usage(format!(
+                "detect: two detectors are called {}; give one another name",
+                detector.name
+            )));
+        }
+        detectors.push(Arc::new(detector));
+    }
+    let crops = |d: &Arc<Detector>| d.rules.iter().any(|r| matches!(r, Act::Crop { .. }));
+    if detectors.iter().rev().skip(1).any(crops) {
+        return Err(Error::usage("detect: then crop belongs to the last detector; those behind it would see crops"));
+    }
+    Ok(detectors)
+}
+
+/// Whether a job can hide what it finds, so that nothing that it writes shows it.
+fn hidable(file: &JobFile, clips: bool, dtype: Dtype) -> Result<()> {
+    let cannot = |why: &str| Err(Error::usage(format!("detect: then blur and fill hide objects, and {why}")));
+    if clips {
+        return cannot("they look at the first frame of a clip alone: leave out clip");
+    }
+    if dtype != Dtype::U8 {
+        return cannot("they work on 8-bit samples: leave out normalize and to");
+    }
+    if file.output.keep_raw.is_some() {
+        return cannot("keep_raw would keep the sources, which show them: leave it out");
+    }
+    Ok(())
 }
 
 /// SHA-256 of a value with its keys in order.
@@ -668,8 +798,9 @@ mod tests {
         assert!(fails("[inputs]\nuri = [\"x\"]").contains("inputs"));
         assert!(fails("variants = 0").contains("variants"));
         assert!(fails("device = \"tpu\"").contains("tpu"));
-        assert!(fails("[[detect]]\nmodel = \"m.onnx\"").contains("detect"));
-        assert!(fails("[output]\nmetadata = [\"parquet\", \"coco\"]").contains("coco: it holds detected objects"));
+        assert!(fails("detect = [\"none.onnx\"]").contains("detect none.onnx"));
+        assert!(fails("[[detect]]\nmodel = \"m.onnx\"\nthen = [{ hide = {} }]").contains("hide"));
+        assert!(fails("[output]\nmetadata = [\"parquet\", \"coco\"]").contains("metadata coco"));
         assert!(fails("[output]\nmetadata = [\"xml\"]").contains("xml"));
         assert!(fails("[output]\nformat = \"tensors\"\nencode = \"png\"").contains("tensors"));
         assert!(fails("ops = [\"resize:256\"]\n[output]\nformat = \"tensors\"").contains("one size"));

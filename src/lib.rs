@@ -11,7 +11,7 @@ pub mod frame;
 pub mod geometry;
 pub mod tensor;
 // Floor 1: the only unsafe code.
-#[cfg(any(feature = "ffmpeg", feature = "heif", feature = "cuda"))]
+#[cfg(any(feature = "ffmpeg", feature = "heif", feature = "cuda", feature = "ort"))]
 pub(crate) mod ffi;
 // Floor 2: the plan of the pixel work.
 pub mod op;
@@ -20,6 +20,7 @@ pub mod rng;
 // Floor 3: engines.
 pub mod backend;
 pub mod decode;
+pub mod detect;
 // Floor 4: edges.
 pub mod sample;
 pub mod sink;

@@ -1,4 +1,4 @@
-//! The pipeline: decode, compute, encode, collect and commit, in threads with bounded channels between them.
+//! The pipeline: decode, compute, detect, encode, collect and commit, in threads with bounded channels between them.
 //!
 //! Invariants: a frame takes its credit before it leaves the decoder and no later stage asks for any, so the budget
 //! cannot deadlock; a failed send means stopping and is never an error of its own; the first error is kept; panics are
@@ -10,6 +10,7 @@ mod collect;
 mod compute;
 mod decode;
 mod decoders;
+mod detect;
 mod fallbacks;
 mod feed;
 mod meter;
@@ -185,6 +186,7 @@ struct Shared<'a> {
     decoders: Decoders,
     decode: Stage,
     compute: Stage,
+    detect: Stage,
     encode: Stage,
     sink: Stage,
     commit: Stage,
@@ -302,6 +304,7 @@ pub fn run(
         fallbacks,
         decode: Stage::default(),
         compute: Stage::default(),
+        detect: Stage::default(),
         encode: Stage::default(),
         sink: Stage::default(),
         commit: Stage::default(),
@@ -315,6 +318,11 @@ pub fn run(
                 None => false,
             };
             if done { outcome.skipped += 1 } else { tasks.push_back((plan.clone(), task)) }
+        }
+    }
+    for detector in &job.detectors {
+        for (provider, reason) in &detector.missing {
+            shared.fallbacks.provider(provider.name(), detector.provider.name(), reason);
         }
     }
     let backend = &*opened.backend;
@@ -366,6 +374,7 @@ fn timing(shared: &Shared, wall: Duration) -> Value {
     let stages = [
         ("decode", &shared.decode),
         ("compute", &shared.compute),
+        ("detect", &shared.detect),
         ("encode", &shared.encode),
         ("sink", &shared.sink),
         ("commit", &shared.commit),
@@ -373,6 +382,7 @@ fn timing(shared: &Shared, wall: Duration) -> Value {
     let mut seconds = serde_json::Map::new();
     seconds.insert("wall".into(), json!((wall.as_secs_f64() * 1e3).round() / 1e3));
     let mut queues = serde_json::Map::new();
+    let stages = stages.into_iter().filter(|(name, _)| *name != "detect" || !shared.job.detectors.is_empty());
     for (name, stage) in stages {
         seconds.insert(name.into(), stage.report());
         if name != "decode" {
@@ -451,7 +461,16 @@ fn pass(
     let threads = shared.job.threads;
     // Frames of the next batch wait here; the byte budget bounds them, not their number.
     let (work_out, work_in) = bounded::<Box<Work>>(threads.max(backend.pace().items));
-    let (made_out, made_in) = bounded(threads);
+    let (made_out, computed) = bounded(threads);
+    let detectors = &shared.job.detectors;
+    // Without detectors, what is computed goes straight to the encoders.
+    let (seen_out, made_in) = match detectors.is_empty() {
+        true => (None, computed.clone()),
+        false => {
+            let (out, seen) = bounded(threads);
+            (Some(out), seen)
+        }
+    };
     let (sample_out, sample_in) = bounded::<Message>(threads * 4);
     let (commit_out, commit_in) = bounded(2);
     // Who works on a suspect works alone.
@@ -473,14 +492,23 @@ fn pass(
             };
             start(scope, shared, &mut handles, format!("compute-{i}"), work);
         }
+        let detecting = detectors.iter().map(|d| d.workers(threads)).min().unwrap_or(0);
+        for (i, seen_out) in (0..detecting).zip(std::iter::repeat(&seen_out)) {
+            let (Some(seen_out), computed, sample_out) = (seen_out.clone(), computed.clone(), sample_out.clone())
+            else {
+                continue;
+            };
+            let work = move || shared.detect.thread(|| detect::stage(shared, &computed, &seen_out, &sample_out));
+            start(scope, shared, &mut handles, format!("detect-{i}"), work);
+        }
         for i in 0..threads {
             let (made_in, sample_out) = (made_in.clone(), sample_out.clone());
             let work = move || {
                 shared.encode.thread(|| {
                     while let Some(made) = shared.encode.receive(&made_in) {
                         let Numbered { key, attempt, seq, item, credit } = made;
-                        let sample = Box::new(compute::finish(shared.job, item));
-                        let message = Message::Sample { key, attempt, seq, sample };
+                        let samples = item.into_iter().map(|made| compute::finish(shared.job, made)).collect();
+                        let message = Message::Sample { key, attempt, seq, samples: Box::new(samples) };
                         if stopping(shared) || shared.encode.send(&sample_out, message).is_err() {
                             break;
                         }
@@ -517,7 +545,7 @@ fn pass(
             })
         };
         start(scope, shared, &mut handles, "commit".into(), commits);
-        drop((work_out, work_in, made_out, made_in, sample_out));
+        drop((work_out, work_in, made_out, computed, seen_out, made_in, sample_out));
         for (name, handle) in handles {
             if let Err(panic) = handle.join() {
                 let text = panic.downcast_ref::<String>().cloned();

@@ -36,6 +36,7 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
         "device": run.finished.outcome.device,
         "device_work": run.finished.outcome.device_work,
         "decoders": timing["decoders"],
+        "detectors": job.detectors.iter().map(|d| d.identity()).collect::<Vec<_>>(),
         "inputs": {
             "found": totals.inputs,
             "done": totals.inputs_done,

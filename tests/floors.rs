@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 7] = [
     &["bytes", "color", "error", "frame", "geometry", "tensor"],
     &["ffi"],
     &["op", "program", "rng"],
-    &["backend", "decode"],
+    &["backend", "decode", "detect"],
     &["sample", "sink", "store"],
     &["finish", "input", "job", "pipeline", "plan", "report", "supervise", "task"],
     &["cli"],

@@ -9,6 +9,8 @@ use crate::backend::cpu::Cpu;
 use crate::backend::device::{self, Device};
 use crate::backend::{Backend, Item, selftest};
 use crate::color::{Color, Matrix, Range, Siting};
+use crate::detect::Runtime;
+use crate::detect::provider::Provider;
 use crate::error::{Error, Result};
 use crate::frame::PixelFormat;
 use crate::op::Op;
@@ -50,6 +52,15 @@ pub fn devices(as_json: bool) -> Result<u8> {
         );
     }
     text += &decoders::text(&found["decoders"]);
+    if let Some(onnx) = found["onnxruntime"].as_object() {
+        let names: Vec<String> = onnx["providers"].as_array().into_iter().flatten().map(word).collect();
+        text += &format!(
+            "onnx     ONNX Runtime {} at {}, built with {}\n",
+            word(&onnx["version"]),
+            word(&onnx["path"]),
+            names.join(", ")
+        );
+    }
     for lack in found["missing"].as_array().into_iter().flatten() {
         text += &format!("missing  {}: {}\n", word(&lack["what"]), word(&lack["why"]));
     }
@@ -71,7 +82,16 @@ fn found() -> Value {
             Vec::new()
         }
     };
-    lack("object detection", "this version does not have ONNX Runtime yet");
+    let onnx = match Runtime::load(None) {
+        Ok(runtime) => {
+            let names: Vec<&str> = runtime.providers().into_iter().map(Provider::name).collect();
+            json!({ "path": runtime.path, "version": runtime.version, "providers": names })
+        }
+        Err(e) => {
+            lack("object detection", &e.message);
+            Value::Null
+        }
+    };
     if cfg!(not(feature = "ffmpeg")) {
         lack("video", "built without ffmpeg: build with the feature ffmpeg");
     }
@@ -91,6 +111,7 @@ fn found() -> Value {
         "wgpu": adapters,
         "cuda": cuda,
         "decoders": decoders,
+        "onnxruntime": onnx,
         "missing": missing,
         "auto": auto,
     })

@@ -63,7 +63,15 @@ const FLAGS: &[Flag] = &[
     flag("encode", "output.encode", Text, "jpeg[:q]|png|webp[:q]|npy|safetensors", "Encoding of a sample"),
     flag("shard-samples", "output.shard_samples", Number, "N", "About how many samples a shard holds"),
     flag("shard-bytes", "output.shard_bytes", Text, "SIZE", "About how many bytes a shard holds"),
-    flag("metadata", "output.metadata", Commas, "parquet,csv,sqlite", "Forms of the record table"),
+    flag("metadata", "output.metadata", Commas, "parquet,csv,sqlite,coco,yolo", "Forms of the record table"),
+    flag("detect", "detect", Many, "MODEL", "Find objects with this ONNX model"),
+    flag("labels", "labels", Text, "FILE|coco", "Names of the model's classes"),
+    flag("detect-score", "detect_score", Text, "S", "Least score of an object [default: 0.3]"),
+    flag("detect-nms", "detect_nms", Text, "I|soft|none", "Overlap above which the weaker of two boxes goes"),
+    flag("detect-max", "detect_max", Number, "N", "Objects a picture, at most [default: 300]"),
+    flag("detect-head", "detect_head", Text, "NAME", "How the model's outputs are laid out, where that is not recognised"),
+    flag("provider", "provider", Commas, "NAME,...", "Where ONNX Runtime computes, the first that is there: cpu, cuda, ..."),
+    flag("ort", "ort", Text, "PATH", "ONNX Runtime's library [default: ORT_DYLIB_PATH, else the usual places]"),
     flag("device", "device", Text, "auto|cpu|wgpu[:n]|cuda[:n|:all]", "Where the operations run"),
     flag("decoder", "decoder", Text, "auto|software|nvdec|...", "Where decoding runs"),
     flag("fallback", "fallback", Text, "allow|warn|forbid", "May work demanded of a device run elsewhere"),
@@ -96,7 +104,6 @@ const FLAGS: &[Flag] = &[
 const UNBUILT: &[(&str, &str)] = &[
     ("scenes", "scene detection"),
     ("deinterlace", "deinterlacing"),
-    ("detect", "object detection"),
     ("metrics", "a metrics endpoint"),
     ("trace", "tracing to a file"),
 ];
@@ -281,7 +288,9 @@ mod tests {
     fn what_is_wrong_names_its_flag() {
         let fails = |args: &[&str]| read(args, &[]).unwrap_err().message;
         assert!(fails(&["--seed", "x"]).contains("--seed"));
-        assert!(fails(&["--detect", "m.onnx"]).contains("detect"));
+        assert!(fails(&["--scenes"]).contains("scene detection"));
+        assert!(fails(&["--detect", "m.onnx", "--detect-score", "much"]).contains("detect_score"));
+        assert!(fails(&["--detect", "m.onnx", "--detect-nms", "7"]).contains("detect_nms"));
         assert!(fails(&["none.toml"]).contains("none.toml"));
         let variable = read(&[], &[("FRAMEMILL_LIMIT", "many")]).unwrap_err();
         assert!(variable.message.contains("FRAMEMILL_LIMIT"), "{variable}");

@@ -4,6 +4,7 @@ mod decoders;
 mod devices;
 mod flags;
 mod heartbeat;
+mod model;
 mod pipe;
 pub mod preview;
 pub mod probe;
@@ -27,7 +28,7 @@ use crate::{finish, input, report};
 const ENGINE: &str = "__engine";
 
 /// Commands of the interface that this version does not have.
-const UNBUILT: [&str; 2] = ["bench", "model"];
+const UNBUILT: [&str; 1] = ["bench"];
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 2 wrong usage or job, or no input; 3 done, but more inputs were rejected than \
     allowed, or no sample came out; 69 a demanded device, decoder or library is missing; 70 a bug of ours; 74 the store \
@@ -148,6 +149,28 @@ fn command() -> Command {
                 )
                 .arg(json()),
         )
+        .subcommand(
+            Command::new("model").about("Look into a detector").subcommand_required(true).subcommand(
+                Command::new("inspect")
+                    .about("A model's input, outputs, recognised head, preprocessing, provider and time")
+                    .arg(Arg::new("model").value_name("MODEL").required(true).help("An ONNX model"))
+                    .arg(
+                        Arg::new("detect-head")
+                            .long("detect-head")
+                            .value_name("NAME")
+                            .help("How its outputs are laid out"),
+                    )
+                    .arg(Arg::new("labels").long("labels").value_name("FILE|coco").help("Names of its classes"))
+                    .arg(
+                        Arg::new("provider")
+                            .long("provider")
+                            .value_name("NAME,...")
+                            .help("Where ONNX Runtime computes"),
+                    )
+                    .arg(Arg::new("ort").long("ort").value_name("PATH").help("ONNX Runtime's library"))
+                    .arg(json()),
+            ),
+        )
         .subcommand(Command::new("schema").about("JSON Schema of the job file"))
         .subcommand(
             Command::new("completions")
@@ -225,6 +248,10 @@ fn dispatch(matches: &ArgMatches) -> Result<u8> {
             let device = m.get_one::<String>("device").map(String::as_str).unwrap_or_default();
             devices::selftest(device, m.get_flag("speed"), m.get_flag("json"))
         }
+        "model" => match m.subcommand() {
+            Some(("inspect", m)) => model::inspect(m),
+            _ => Err(Error::usage("model: expected model inspect MODEL")),
+        },
         "schema" => print(&pretty(&JobFile::schema())),
         "completions" => {
             let Some(shell) = m.get_one::<clap_complete::Shell>("shell") else { return Err(Error::usage("no shell")) };

@@ -8,3 +8,5 @@ pub mod cu;
 #[cfg(feature = "heif")]
 pub mod heif;
 pub mod nv;
+#[cfg(feature = "ort")]
+pub mod onnx;

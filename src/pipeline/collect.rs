@@ -23,8 +23,9 @@ use crate::task::{Decided, Frames, Receipt, Reject};
 pub(super) enum Message {
     /// A task begins; comes before anything of it.
     Open(Arc<TaskInfo>),
-    /// One sample, or why there is none.
-    Sample { key: UnitKey, attempt: u32, seq: u64, sample: Box<Result<Sample>> },
+    /// What was made of one picture: mostly one sample, none where a detector's rule left it out, several where it cut
+    /// crops; or why there is none.
+    Sample { key: UnitKey, attempt: u32, seq: u64, samples: Box<Result<Vec<Sample>>> },
     /// A unit has been decoded: so many samples belong to it.
     End { key: UnitKey, attempt: u32, outcome: Result<Done> },
 }
@@ -46,8 +47,11 @@ impl Entry {
 #[derive(Default)]
 struct UnitState {
     attempt: u32,
-    entries: BTreeMap<u64, Entry>,
+    /// By the picture's number and the sample's among its own.
+    entries: BTreeMap<(u64, u32), Entry>,
     failed: u64,
+    /// Pictures that a detector's rule left out.
+    left_out: u64,
     received: u64,
     error: Option<Error>,
     end: Option<Result<Done>>,
@@ -100,7 +104,7 @@ impl<'a, W: Write> Collector<'a, W> {
     pub fn message(&mut self, message: Message) -> Result<()> {
         match message {
             Message::Open(info) => self.open(info),
-            Message::Sample { key, attempt, seq, sample } => self.sample(key, attempt, seq, *sample),
+            Message::Sample { key, attempt, seq, samples } => self.samples(key, attempt, seq, *samples),
             Message::End { key, attempt, outcome } => self.end(key, attempt, outcome),
         }
     }
@@ -165,27 +169,28 @@ impl<'a, W: Write> Collector<'a, W> {
                     freed += sample.data.len() as u64;
                 }
             }
-            (state.attempt, state.received, state.failed, state.error) = (attempt, 0, 0, None);
+            (state.attempt, state.received, state.failed, state.left_out, state.error) = (attempt, 0, 0, 0, None);
         }
         let current = attempt == state.attempt && !matches!(state.end, Some(Err(_)));
         self.held -= freed;
         current
     }
 
-    fn sample(&mut self, key: UnitKey, attempt: u32, seq: u64, sample: Result<Sample>) -> Result<()> {
+    fn samples(&mut self, key: UnitKey, attempt: u32, seq: u64, samples: Result<Vec<Sample>>) -> Result<()> {
         if !self.current(key, attempt) {
             return Ok(());
         }
-        let entry = match sample {
-            Ok(sample) => Ok(self.keep(key, sample)?),
+        let entries = match samples {
+            Ok(samples) => Ok(samples.into_iter().map(|sample| self.keep(key, sample)).collect::<Result<Vec<_>>>()?),
             Err(e) if e.class == Class::Input => Err(e),
             Err(e) => return Err(e),
         };
         let Some(state) = self.state(key) else { return Ok(()) };
         state.received += 1;
-        match entry {
-            Ok(entry) => {
-                state.entries.insert(seq, entry);
+        match entries {
+            Ok(entries) => {
+                state.left_out += u64::from(entries.is_empty());
+                state.entries.extend((0..).map(|i| (seq, i)).zip(entries));
             }
             Err(e) => {
                 state.failed += 1;
@@ -290,13 +295,15 @@ impl<'a, W: Write> Collector<'a, W> {
                     let mut frames = done.frames;
                     let failed = state.failed / variants;
                     frames.failed += failed;
-                    frames.sampled = frames.sampled.saturating_sub(failed);
+                    let left_out = state.left_out / variants;
+                    frames.skipped_by_rule += left_out;
+                    frames.sampled = frames.sampled.saturating_sub(failed + left_out);
                     task.receipt.frames += frames;
                     task.receipt.bytes_read += done.bytes;
                     task.receipt.warnings += u64::from(done.warning.is_some());
                     // Of a video that was cut, a part without samples is nothing to tell.
                     if state.entries.is_empty() && unit.from.is_none() && unit.to.is_none() {
-                        tracing::warn!(uri = unit.uri, "no frame of it answers the rule, so it gives no sample");
+                        tracing::warn!(uri = unit.uri, "no frame of it answers the rules, so it gives no sample");
                         task.receipt.without_samples += 1;
                     }
                     if let Some(writer) = &mut task.writer {

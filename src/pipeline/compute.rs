@@ -14,10 +14,13 @@ use crate::sink::{Format, Sample};
 use crate::tensor::Tensor;
 
 /// A sample before it is encoded.
+#[derive(Clone)]
 pub(super) struct Made {
-    tensors: Vec<Tensor>,
-    record: Record,
-    fields: Vec<(String, Vec<u8>)>,
+    pub tensors: Vec<Tensor>,
+    pub record: Record,
+    pub fields: Vec<(String, Vec<u8>)>,
+    /// What each detector is to look at.
+    pub views: Vec<Result<Processed>>,
 }
 
 /// What the Program is run on for `work`: all its frames for the first variant, for the second, and so on.
@@ -26,6 +29,15 @@ pub(super) fn items(job: &Job, work: &Work) -> Vec<Item> {
     let key = |variant| DrawKey { asset: work.unit.identity, time_us: work.time_us, variant };
     variants
         .flat_map(|variant| work.frames.iter().map(move |frame| Item { frame: frame.clone(), key: key(variant) }))
+        .collect()
+}
+
+/// What the Program of a detector is run on for `work`: the first frame, for each variant.
+pub(super) fn views(job: &Job, work: &Work) -> Vec<Item> {
+    let first = work.frames.first().into_iter();
+    let key = |variant| DrawKey { asset: work.unit.identity, time_us: work.time_us, variant };
+    first
+        .flat_map(|frame| (0..job.file.variants).map(move |variant| Item { frame: frame.clone(), key: key(variant) }))
         .collect()
 }
 
@@ -60,7 +72,7 @@ fn assemble(job: &Job, work: &Work, columns: &[String], variant: u32, frames: Ve
         };
         Some((field.ext.clone(), text.into_bytes()))
     });
-    Ok(Made { tensors, record, fields: fields.collect() })
+    Ok(Made { tensors, record, fields: fields.collect(), views: Vec::new() })
 }
 
 fn empty() -> Tensor {
@@ -117,7 +129,7 @@ fn record(job: &Job, work: &Work, processed: &Processed, tensor: &Tensor, varian
 
 /// Encodes a sample as the job's format wants it.
 pub(super) fn finish(job: &Job, made: Made) -> Result<Sample> {
-    let Made { tensors, record, fields } = made;
+    let Made { tensors, record, fields, .. } = made;
     let clip = job.sampling.clip.is_some();
     let shape = shape(&tensors, clip).map_err(|e| e.context(&record.uri))?;
     let dtype = tensors[0].dtype;

@@ -46,6 +46,11 @@ impl Fallbacks {
         self.add(reason, uri, ("decoder", from, "software"), ("units", uri.is_some().into()));
     }
 
+    /// A provider that a detector was to run on, and what it runs on.
+    pub(super) fn provider(&self, from: &str, to: &'static str, reason: &str) {
+        self.add(reason, None, ("provider", from, to), ("frames", 0));
+    }
+
     fn add(
         &self,
         reason: &str,

@@ -12,20 +12,24 @@ use super::collect::Message;
 use super::compute::{self, Made};
 use super::decode::Work;
 use super::{Numbered, Shared, stopping};
-use crate::backend::{Backend, Item, Pending};
+use crate::backend::{Backend, Item, Pending, Processed};
+use crate::detect::Detector;
+use crate::error::Result;
 
 /// A batch on its way.
 struct Begun<'a> {
     works: Vec<Work>,
     pending: Pending<'a>,
+    /// What each detector is to look at.
+    views: Vec<Pending<'a>>,
 }
 
 /// Takes frames until no more come, or the run stops.
-pub(super) fn feed(
-    shared: &Shared,
-    backend: &dyn Backend,
+pub(super) fn feed<'a>(
+    shared: &'a Shared,
+    backend: &'a dyn Backend,
     from: &Receiver<Box<Work>>,
-    to: &Sender<Numbered<Made>>,
+    to: &Sender<Numbered<Vec<Made>>>,
     errors: &Sender<Message>,
 ) {
     let ahead = backend.pace().ahead;
@@ -35,7 +39,13 @@ pub(super) fn feed(
         let idle = works.is_empty();
         if !idle {
             let items: Vec<Item> = works.iter().flat_map(|work| compute::items(shared.job, work)).collect();
-            begun.push_back(Begun { works, pending: backend.submit(&shared.job.program, items) });
+            let pending = backend.submit(&shared.job.program, items);
+            let view = |d: &'a Arc<Detector>| {
+                let items = works.iter().flat_map(|work| compute::views(shared.job, work)).collect();
+                backend.submit(&d.program, items)
+            };
+            let views = shared.job.detectors.iter().map(view).collect();
+            begun.push_back(Begun { works, pending, views });
         }
         if idle || begun.len() > ahead {
             // Nothing came and nothing is on its way: nothing will come.
@@ -71,20 +81,30 @@ fn finish(
     shared: &Shared,
     backend: &dyn Backend,
     batch: Begun,
-    to: &Sender<Numbered<Made>>,
+    to: &Sender<Numbered<Vec<Made>>>,
     errors: &Sender<Message>,
 ) -> bool {
     let mut works = batch.works.into_iter();
     let mut results = (batch.pending)().into_iter();
+    let mut views: Vec<_> = batch.views.into_iter().map(|pending| pending().into_iter()).collect();
     works.all(|work| {
-        let noted = results.by_ref().inspect(|result| {
+        let note = |result: &Result<Processed>| {
             if let Ok(done) = result
                 && let Some(reason) = &done.fallback
             {
                 shared.fallbacks.frame(&work.unit.uri, backend.name(), reason);
             }
-        });
-        let made = compute::make(shared.job, &work, &shared.columns, noted);
+        };
+        let mut made = compute::make(shared.job, &work, &shared.columns, results.by_ref().inspect(note));
+        for view in &mut views {
+            // Each variant's is taken, whatever the sample itself came to.
+            for (made, view) in made.iter_mut().zip(view.by_ref()) {
+                note(&view);
+                if let Ok(made) = made {
+                    made.views.push(view);
+                }
+            }
+        }
         hand_on(shared, work, made, to, errors)
     })
 }
@@ -92,8 +112,8 @@ fn finish(
 fn hand_on(
     shared: &Shared,
     mut work: Work,
-    made: Vec<crate::error::Result<Made>>,
-    to: &Sender<Numbered<Made>>,
+    made: Vec<Result<Made>>,
+    to: &Sender<Numbered<Vec<Made>>>,
     errors: &Sender<Message>,
 ) -> bool {
     let credit = Arc::new(std::mem::take(&mut work.credit));
@@ -105,13 +125,13 @@ fn hand_on(
             return false;
         }
         match result {
-            Ok(item) => {
-                let item = Numbered { key, attempt, seq, item, credit: credit.clone() };
+            Ok(made) => {
+                let item = Numbered { key, attempt, seq, item: vec![made], credit: credit.clone() };
                 shared.compute.send(to, item).is_ok()
             }
             Err(error) => {
-                let sample = Box::new(Err(error));
-                shared.compute.send(errors, Message::Sample { key, attempt, seq, sample }).is_ok()
+                let samples = Box::new(Err(error));
+                shared.compute.send(errors, Message::Sample { key, attempt, seq, samples }).is_ok()
             }
         }
     })

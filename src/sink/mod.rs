@@ -4,6 +4,7 @@
 //! final name before all of it is on disk; a writer that is dropped, aborted or fails leaves nothing behind. Samples are
 //! streamed: memory does not grow with the shard, but for its keys.
 
+pub mod annotations;
 pub mod encode;
 pub mod images;
 pub mod record;

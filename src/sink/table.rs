@@ -372,7 +372,7 @@ fn common_schema(parquets: &[PathBuf]) -> Result<Arc<Schema>> {
 }
 
 /// Makes `out` by `write` under a temporary name beside it, then gives it its name.
-fn whole(out: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(super) fn whole(out: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = out.parent().unwrap_or(Path::new(""));
     let scratch = Scratch::new(folder, &format!("{}-merge", store::worker()), "table")?;
     let temp = scratch.path("table");

@@ -1,0 +1,93 @@
+//! `model inspect`: what a detector's model is, and what would be done with it.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::ArgMatches;
+use serde_json::json;
+
+use super::{pretty, print};
+use crate::detect::heads::{Declared, listed};
+use crate::detect::spec::{DetectSpec, Labels};
+use crate::detect::{Around, Detector, Element};
+use crate::error::{Error, Result};
+use crate::program::Settings;
+use crate::tensor::{Dtype, Tensor};
+
+/// Batches that are timed.
+const ROUNDS: u32 = 10;
+
+/// `framemill model inspect MODEL`.
+pub fn inspect(m: &ArgMatches) -> Result<u8> {
+    let text = |name: &str| m.get_one::<String>(name).cloned();
+    let spec = DetectSpec {
+        model: PathBuf::from(text("model").unwrap_or_default()),
+        head: text("detect-head"),
+        labels: text("labels").map(Labels::File),
+        provider: text("provider")
+            .into_iter()
+            .flat_map(|p| p.split(',').map(str::to_string).collect::<Vec<_>>())
+            .collect(),
+        ..DetectSpec::default()
+    };
+    let runtime = text("ort");
+    let around =
+        Around { ops: &[], settings: Settings::default(), runtime: runtime.as_deref().map(Path::new), forbid: false };
+    let d = Detector::open(&spec, around)?;
+    let milliseconds = (time(&d)? * 1e4).round() / 10.0;
+    let missing: Vec<&String> = d.missing.iter().map(|(_, why)| why).collect();
+    let classes = d.head.classes(&d.outputs);
+    if m.get_flag("json") {
+        return print(&pretty(&json!({
+            "model": spec.model,
+            "sha256": d.digest,
+            "input": d.input,
+            "outputs": d.outputs,
+            "head": d.head.to_string(),
+            "head_recognised": d.recognised,
+            "classes": classes,
+            "labels": d.labels,
+            "preprocess": d.preprocess(),
+            "nms": d.nms,
+            "batch": d.batch,
+            "provider": d.provider.name(),
+            "missing": missing,
+            "onnxruntime": { "version": d.runtime.version, "path": d.runtime.path },
+            "milliseconds_per_batch": milliseconds,
+        })));
+    }
+    let input = listed(&[Declared { name: d.input.name.clone(), shape: d.input.shape.clone() }]);
+    let element = if d.input.element == Element::U8 { "bytes" } else { "floats" };
+    let how = if d.recognised { "recognised by the outputs" } else { "as named" };
+    let known = classes.map_or("?".to_string(), |n| n.to_string());
+    let mut out = format!("input     {input}, {element}\noutputs   {}\n", listed(&d.outputs));
+    out += &format!("head      {} ({how}), {known} classes, {} labels\n", d.head, d.labels.len());
+    out += &format!("prepared  {}\n", d.preprocess());
+    out += &format!("nms       {}\n", serde_json::Value::from(d.nms));
+    for why in missing {
+        out += &format!("missing   {why}\n");
+    }
+    out += &format!(
+        "runs on   {} (ONNX Runtime {}), {milliseconds} ms for a batch of {}",
+        d.provider, d.runtime.version, d.batch
+    );
+    print(&out)
+}
+
+/// Seconds a batch in one thread, the first left out.
+fn time(d: &Detector) -> Result<f64> {
+    let p = &d.preprocess;
+    let dtype = if p.element == Element::U8 { Dtype::U8 } else { Dtype::F32 };
+    let (width, height) = p.size;
+    let data = vec![0; width as usize * height as usize * 3 * dtype.size()];
+    let tensor = Tensor { width, height, dtype, layout: p.axes, data };
+    let batch = vec![&tensor; d.batch];
+    let mut worker = d.worker()?;
+    let mut round = || worker.detect(&batch).into_iter().collect::<Result<Vec<_>>>();
+    round().map_err(|e| Error::usage(e.message))?;
+    let begun = Instant::now();
+    for _ in 0..ROUNDS {
+        round().map_err(|e| Error::usage(e.message))?;
+    }
+    Ok(begun.elapsed().as_secs_f64() / f64::from(ROUNDS))
+}
