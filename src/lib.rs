@@ -11,7 +11,6 @@ pub mod frame;
 pub mod geometry;
 pub mod tensor;
 // Floor 1: the only unsafe code.
-#[cfg(any(feature = "ffmpeg", feature = "heif", feature = "cuda", feature = "ort"))]
 pub(crate) mod ffi;
 // Floor 2: the plan of the pixel work.
 pub mod op;
