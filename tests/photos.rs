@@ -164,7 +164,6 @@ fn files_that_are_no_photo_say_why() {
     for (name, kind) in [
         ("derived/corrupt/empty.jpg", RejectKind::Empty),
         ("derived/corrupt/zeros.jpg", RejectKind::NotMedia),
-        ("derived/corrupt/4.trunc50.webp", RejectKind::Corrupt),
         ("image/sharp/65536-uint32-limit.png", RejectKind::TooLarge),
     ] {
         let error = read(&media.join(name), &plain()).err().unwrap_or_else(|| panic!("{name} was decoded"));
@@ -173,6 +172,31 @@ fn files_that_are_no_photo_say_why() {
     }
     let named_png = std::fs::read(media.join("derived/corrupt/jpeg_named.png")).unwrap();
     assert_eq!(sniff(&named_png), MediaKind::Photo("jpeg"));
+}
+
+#[test]
+fn the_rows_of_a_cut_webp_are_kept() {
+    let Some(media) = media() else { return };
+    let photo = read(&media.join("derived/corrupt/4.trunc50.webp"), &plain()).unwrap();
+    let warning = photo.warning.as_deref().unwrap_or_default();
+    assert!(warning.contains("decoded partially") && warning.contains("of 772 rows"), "{warning}");
+    let whole = std::fs::read(media.join("derived/corrupt/4.trunc50.webp")).unwrap();
+    assert_eq!(decode(&whole[..40], "a header", &plain()).unwrap_err().reject, Some(RejectKind::Corrupt));
+    // Against the whole picture, by its other decoder.
+    let original = std::fs::read_dir(media.join("image"))
+        .unwrap()
+        .flatten()
+        .map(|folder| folder.path().join("4.webp"))
+        .find(|path| path.exists());
+    let Some(original) = original else { return println!("skipped: the whole picture is not there") };
+    let expected = read(&original, &plain()).unwrap();
+    let row = photo.frame.width as usize * 3;
+    let rows = |photo: &Photo| rgb(photo).chunks(row).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let (kept, all) = (rows(&photo), rows(&expected));
+    let same = kept.iter().zip(&all).take_while(|(a, b)| a == b).count();
+    println!("{same} of {} rows are the whole picture's", all.len());
+    assert!(same > all.len() / 4 && same < all.len(), "{same}");
+    assert!(kept[kept.len() - 1].iter().all(|b| *b == 0), "what is lost is empty");
 }
 
 #[test]

@@ -10,3 +10,4 @@ pub mod heif;
 pub mod nv;
 #[cfg(feature = "ort")]
 pub mod onnx;
+pub mod webp;

@@ -8,6 +8,7 @@ use image::{ColorType, ImageDecoder, ImageError, Limits};
 use super::pixels::{Samples, depth16_to_8, gray_alpha_to_rgba, gray_to_rgb};
 use super::{Fault, PhotoOptions, Stored, buffer, check_size, exif};
 use crate::error::RejectKind;
+use crate::ffi::{self, webp::Part};
 
 /// PNG of every bit depth and colour type. The `eXIf` chunk may stand anywhere.
 pub fn png(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
@@ -49,8 +50,21 @@ fn png_chunks(data: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     })
 }
 
-/// WebP, lossy or lossless.
+/// WebP, lossy or lossless. Of one that ends too early or breaks, the rows before that are kept.
 pub fn webp(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
+    whole_webp(data, opts).or_else(|fault| {
+        let fits = |width: u32, height: u32| check_size(width.into(), height.into(), opts).is_ok();
+        let part = if fault.kind == RejectKind::Corrupt { ffi::webp::part(data, fits) } else { None };
+        let Some(Part { width, height, rows, alpha, data }) = part else { return Err(fault) };
+        let (samples, format) = if alpha { (Samples::Rgba(data), "yuva420p") } else { (Samples::Rgb(data), "yuv420p") };
+        let mut stored = Stored::new(width, height, samples, format);
+        let text = format!("damaged, decoded partially: {rows} of {height} rows: {}", fault.what);
+        stored.warnings.push(text);
+        Ok(stored)
+    })
+}
+
+fn whole_webp(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
     let mut decoder = WebPDecoder::new(Cursor::new(data)).map_err(fault)?;
     let lossless = data.windows(4).take(4096).any(|w| w == b"VP8L");
     let format = match (decoder.color_type().has_alpha(), lossless) {
