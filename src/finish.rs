@@ -74,7 +74,7 @@ fn annotations(plan: &Plan, job: &JobFile) -> Annotations {
 /// hosts what is older than an hour. An engine whose supervisor was killed may just be ending: it is waited for a moment.
 fn sweep(partial: &Path) -> Result<()> {
     let own = format!("{}-", store::host());
-    for wait in [0, 50, 200, 500] {
+    for wait in [0, 50, 200, 500, 1000, 2000] {
         std::thread::sleep(std::time::Duration::from_millis(wait));
         let mut living = false;
         for path in store::list(partial)? {

@@ -121,6 +121,8 @@ impl Driver for Simulator {
         // What lies on the device goes behind, and its sources say so.
         let sources = load.sources.start as usize..;
         for (n, source) in batch.sources.iter().enumerate().filter(|(_, source)| source.address != [0; 2]) {
+            // Surfaces begin on whole words of any size.
+            upload.resize(upload.len().next_multiple_of(256), 0);
             let at = (upload.len() - load.pixels.start as usize) as u32;
             let address = u64::from(source.address[1]) << 32 | u64::from(source.address[0]);
             let moved = Source { offset: source.offset.map(|offset| offset + at), address: [0; 2], ..*source };
