@@ -134,8 +134,8 @@ impl Route {
 pub const EXACT: [&str; 5] = ["h264", "hevc", "vp8", "vp9", "av1"];
 
 /// Pixels of a whole video below which opening a hardware decoder costs more than it spares: about 240 frames of 1080p.
-/// Measured on an H200 with 8 threads (benches/results/h200-gpu-check.json): the driver opens ten decoders a second, whatever
-/// the threads, and all engines together decode 3,400 frames a second where software decodes 1,400.
+/// Reckoned from an H200 with 8 threads (benches/results/h200-gpu-check.json): 60 clips of 32 frames took 6.1 s, so about
+/// ten decoders open in a second, and once open they gave about 3,400 frames a second, where software gave 1,400.
 pub const WORTH: u64 = 500_000_000;
 
 /// H.264's Extended profile, which no hardware knows.

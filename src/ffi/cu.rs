@@ -188,15 +188,6 @@ impl Device {
     pub fn lose(&self) {
         self.context.fail("go on", DriverError(sys::CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE));
     }
-
-    /// Bytes of device memory that are free.
-    ///
-    /// # Errors
-    /// Unavailable: the device failed.
-    pub fn free_memory(&self) -> Result<u64> {
-        self.context.enter()?;
-        cu::mem_get_info().map(|(free, _)| free as u64).map_err(|e| self.context.fail("measure memory", e))
-    }
 }
 
 impl Drop for Device {
