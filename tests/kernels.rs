@@ -4,6 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "common/blocks.rs"]
+#[macro_use]
+mod blocks;
+
 use framemill::program::params::{self, Action, Axis, Pass, Source, Taps};
 
 fn folder() -> PathBuf {
@@ -50,65 +54,7 @@ macro_rules! layout {
 #[test]
 fn blocks_lie_alike() {
     let (mut main, mut ours) = (String::new(), String::new());
-    layout!(main, ours, Taps { table, weights, stride, first, row, digits, groups, count });
-    layout!(main, ours, Axis { sub, bits, offset, last });
-    layout!(
-        main,
-        ours,
-        Source {
-            kind,
-            offset,
-            stride,
-            step,
-            chroma_step,
-            low,
-            address,
-            mask,
-            table,
-            last,
-            x,
-            y,
-            shift,
-            most,
-            tone,
-            nodes,
-            matrix,
-            constant,
-        }
-    );
-    layout!(main, ours, Action { kind, x, y, width, height, fill, amount, table, size });
-    layout!(
-        main,
-        ours,
-        Pass {
-            kind,
-            x,
-            y,
-            width,
-            height,
-            to,
-            to_row,
-            to_plane,
-            write_first,
-            write_end,
-            source,
-            read_first,
-            read_end,
-            input,
-            input_row,
-            input_x,
-            input_y,
-            taps,
-            chroma,
-            element,
-            planar,
-            table,
-            side_x,
-            side_y,
-            fill,
-            sum,
-        }
-    );
+    every_block!(layout, main, ours);
     if let Some(theirs) = told(&main) {
         assert_eq!(theirs, ours);
     }

@@ -1,6 +1,10 @@
 //! The shaders as naga reads them: their blocks lie as Rust's do, their constants are Rust's, and they compute on 32-bit
 //! integers without a division, so that no device can differ.
 
+#[path = "common/blocks.rs"]
+#[macro_use]
+mod blocks;
+
 use framemill::program::params::{self, Action, Axis, Pass, Source, Taps};
 use naga::{BinaryOperator, Expression, Literal, Module, ScalarKind, Statement, TypeInner};
 
@@ -37,63 +41,7 @@ macro_rules! same_layout {
 #[test]
 fn blocks_lie_alike() {
     let module = shaders();
-    same_layout!(&module, Taps { table, weights, stride, first, row, digits, groups, count });
-    same_layout!(&module, Axis { sub, bits, offset, last });
-    same_layout!(
-        &module,
-        Source {
-            kind,
-            offset,
-            stride,
-            step,
-            chroma_step,
-            low,
-            address,
-            mask,
-            table,
-            last,
-            x,
-            y,
-            shift,
-            most,
-            tone,
-            nodes,
-            matrix,
-            constant,
-        }
-    );
-    same_layout!(&module, Action { kind, x, y, width, height, fill, amount, table, size });
-    same_layout!(
-        &module,
-        Pass {
-            kind,
-            x,
-            y,
-            width,
-            height,
-            to,
-            to_row,
-            to_plane,
-            write_first,
-            write_end,
-            source,
-            read_first,
-            read_end,
-            input,
-            input_row,
-            input_x,
-            input_y,
-            taps,
-            chroma,
-            element,
-            planar,
-            table,
-            side_x,
-            side_y,
-            fill,
-            sum,
-        }
-    );
+    every_block!(same_layout, &module);
 }
 
 #[test]

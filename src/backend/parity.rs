@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::cpu::Cpu;
+use super::flights::{Driver, Flights};
 use super::selftest::noise;
-use super::{Backend, Item, Processed};
+use super::{Backend, Item, Pending, Processed};
 use crate::color::{Color, Matrix, Range, Siting};
 use crate::error::Result;
 use crate::frame::{Frame, Lie, PixelFormat, Plane, Surface};
@@ -260,4 +261,24 @@ pub fn shrink() -> Program {
 /// What came out.
 pub fn tensors(results: Vec<Result<Processed>>) -> Vec<Tensor> {
     results.into_iter().map(|r| r.unwrap().tensor).collect()
+}
+
+/// Batches of a device that overlap give the CPU's bytes, in two slots that take turns, and are told of.
+pub fn batches_overlap<D: Driver>(device: &Flights<D>) {
+    let (program, cpu) = (shrink(), Cpu::new());
+    let mut before: Option<(Pending, Vec<Arc<Frame>>)> = None;
+    for seed in 0..12 {
+        let frames = small(100 * seed);
+        let begun = device.submit(&program, items(&frames));
+        if let Some((begun, frames)) = before.replace((begun, frames)) {
+            assert_eq!(tensors(begun()), tensors(cpu.submit(&program, items(&frames))()));
+        }
+    }
+    let (last, _) = before.unwrap();
+    assert_eq!(tensors(last()).len(), 4);
+    assert_eq!(device.state().slots.len(), 2, "one that is computed and one that is filled");
+    let log = device.log().unwrap();
+    assert_eq!(log.batches, 12);
+    assert!(log.bytes_up > log.bytes_down, "{log:?}");
+    assert!(log.seconds.is_some_and(|s| s > 0.0 && s < 60.0), "{log:?}");
 }

@@ -8,10 +8,9 @@ use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::fallback::Guarded;
 use crate::backend::flights::Losing;
-use crate::backend::parity::{items, random_lists, shrink, small, tensors};
-use crate::backend::{Pending, selftest};
+use crate::backend::parity::{self, items, random_lists, shrink, small, tensors};
+use crate::backend::selftest;
 use crate::ffi::cu::Held;
-use crate::frame::Frame;
 
 const MEMORY: u64 = 64 << 20;
 
@@ -90,22 +89,7 @@ fn the_device_passes_its_self_test() {
 
 #[test]
 fn batches_overlap_and_lanes_are_used_again() {
-    let Some(device) = device() else { return };
-    let (program, cpu) = (shrink(), Cpu::new());
-    let mut before: Option<(Pending, Vec<Arc<Frame>>)> = None;
-    for seed in 0..12 {
-        let frames = small(100 * seed);
-        let begun = device.submit(&program, items(&frames));
-        if let Some((begun, frames)) = before.replace((begun, frames)) {
-            assert_eq!(tensors(begun()), tensors(cpu.submit(&program, items(&frames))()));
-        }
-    }
-    let (last, _) = before.unwrap();
-    assert_eq!(tensors(last()).len(), 4);
-    assert_eq!(device.state().slots.len(), 2, "one that is computed and one that is filled");
-    let log = device.log().unwrap();
-    assert_eq!(log.batches, 12);
-    assert!(log.seconds.is_some_and(|s| s > 0.0) && log.bytes_up > log.bytes_down, "{log:?}");
+    device().iter().for_each(parity::batches_overlap);
 }
 
 #[test]
