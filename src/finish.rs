@@ -3,7 +3,6 @@
 //! Everything here is a function of plans and receipts, so that finishing again, anywhere, writes the same bytes.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -13,8 +12,8 @@ use crate::op::Op;
 use crate::plan::Plan;
 use crate::sink::annotations::Annotations;
 use crate::sink::record::output_names;
-use crate::sink::{Format, Object, record, table};
-use crate::store;
+use crate::sink::{Format, record, table};
+use crate::store::{Object, Output};
 use crate::task::{Ledger, Totals};
 
 /// Writes `dataset.json`, the dataset card and the merged tables, unless tasks are left: then it writes nothing and says
@@ -22,40 +21,36 @@ use crate::task::{Ledger, Totals};
 ///
 /// # Errors
 /// Interrupted (75) where tasks are left; store errors.
-pub fn finish(out: &Path, plans: &[Plan], totals: &Totals) -> Result<()> {
+pub fn finish(out: &Output, plans: &[Plan], totals: &Totals) -> Result<()> {
     let [first, ..] = plans else {
-        return Err(Error::usage(format!("{} holds no plan: expected the output of framemill run", out.display())));
+        return Err(Error::usage(format!("{out} holds no plan: expected the output of framemill run")));
     };
     if !totals.finished() {
-        let ledger = Ledger::new(out);
-        let mut open = Vec::new();
-        for task in plans.iter().flat_map(Plan::tasks) {
-            if open.len() < 10 && ledger.receipt(task)?.is_none() {
-                open.push(task.to_string());
-            }
-        }
+        let done = Ledger::new(out).done()?;
+        let open = plans.iter().flat_map(Plan::tasks).filter(|task| !done.contains(task)).take(10);
+        let open: Vec<String> = open.map(|task| task.to_string()).collect();
         let (left, list) = (totals.tasks - totals.done, open.join(", "));
         let text =
             format!("{left} of {} tasks are left ({list}{})", totals.tasks, if left > 10 { ", ..." } else { "" });
-        return Err(Error::interrupted(format!("{}: {text}; run the job again to go on", out.display())));
+        return Err(Error::interrupted(format!("{out}: {text}; run the job again to go on")));
     }
     let job = first.job()?;
-    let tables: Vec<PathBuf> =
-        totals.objects.iter().filter(|o| o.path.ends_with(".parquet")).map(|o| out.join(&o.path)).collect();
+    let tables: Vec<String> =
+        totals.objects.iter().filter(|o| o.path.ends_with(".parquet")).map(|o| o.path.clone()).collect();
     for form in &job.output.metadata {
         match form {
             Metadata::Parquet => {}
-            Metadata::Csv => table::merge_csv(&tables, &out.join("records.csv"))?,
-            Metadata::Sqlite => table::merge_sqlite(&tables, &out.join("records.sqlite"))?,
+            Metadata::Csv => table::merge_csv(out, &tables, "records.csv")?,
+            Metadata::Sqlite => table::merge_sqlite(out, &tables, "records.sqlite")?,
             Metadata::Coco => annotations(first, &job).coco(out, &totals.objects)?,
             Metadata::Yolo => annotations(first, &job).yolo(out, &totals.objects, &first.header.splits)?,
         }
     }
-    sweep(&out.join("_framemill").join("partial"))?;
+    out.sweep()?;
     let dataset = dataset(first, &job, totals);
     let text = serde_json::to_string_pretty(&dataset).map_err(|e| Error::bug(format!("dataset.json: {e}")))?;
-    store::replace(&out.join("README.md"), card(first, &job, totals).as_bytes())?;
-    store::replace(&out.join("dataset.json"), (text + "\n").as_bytes())
+    out.replace("README.md", card(first, &job, totals).as_bytes())?;
+    out.replace("dataset.json", (text + "\n").as_bytes())
 }
 
 /// How annotations name what detectors found.
@@ -68,41 +63,6 @@ fn annotations(plan: &Plan, job: &JobFile) -> Annotations {
         images: job.output.format == Format::Images,
         ext: job.output.encode.unwrap_or_default().ext(),
     }
-}
-
-/// Removes what processes that are gone left in `partial`: all of this host's that do not live any more, and of other
-/// hosts what is older than an hour. An engine whose supervisor was killed may just be ending: it is waited for a moment.
-fn sweep(partial: &Path) -> Result<()> {
-    let own = format!("{}-", store::host());
-    for wait in [0, 50, 200, 500, 1000, 2000] {
-        std::thread::sleep(std::time::Duration::from_millis(wait));
-        let mut living = false;
-        for path in store::list(partial)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let process = name.strip_prefix(&own).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-            let gone = match process {
-                // A restarted container has its predecessor's name and often its process id.
-                Some(pid) => pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists(),
-                None => {
-                    let age = std::fs::metadata(&path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-                    age.is_some_and(|a| a.as_secs() > 3600)
-                }
-            };
-            living |= process.is_some() && !gone;
-            if gone {
-                let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-                if let Err(e) = removed {
-                    tracing::debug!("{}: {e}", path.display());
-                }
-            }
-        }
-        if !living {
-            break;
-        }
-    }
-    // Goes only when nothing is in it.
-    let _ = std::fs::remove_dir(partial);
-    Ok(())
 }
 
 /// The split that an object belongs to: its folder.
@@ -236,7 +196,7 @@ fn card(plan: &Plan, job: &JobFile, totals: &Totals) -> String {
 }
 
 /// What is off with a dataset; empty when all is well.
-pub fn verify(out: &Path, plans: &[Plan]) -> Result<Vec<String>> {
+pub fn verify(out: &Output, plans: &[Plan]) -> Result<Vec<String>> {
     let ledger = Ledger::new(out);
     let mut faults = Vec::new();
     let mut keys = std::collections::HashMap::new();
@@ -255,14 +215,14 @@ pub fn verify(out: &Path, plans: &[Plan]) -> Result<Vec<String>> {
             }
             for object in &receipt.objects {
                 known.insert(object.path.clone());
-                match Object::measure(out, &object.path) {
+                match out.measure(&object.path) {
                     Err(e) => faults.push(format!("task {task}: {e}")),
                     Ok(there) if there != *object => faults.push(format!(
                         "{}: {} bytes with sha256 {}, but its receipt says {} bytes with {}",
                         object.path, there.bytes, there.sha256, object.bytes, object.sha256
                     )),
                     Ok(_) if object.path.ends_with(".parquet") => {
-                        let rows = table::read_rows(&out.join(&object.path))?;
+                        let rows = table::read_rows(out.file(&object.path)?.as_ref())?;
                         if rows.len() as u64 != receipt.samples {
                             faults.push(format!(
                                 "{}: {} rows, but the receipt says {} samples",
@@ -288,8 +248,7 @@ pub fn verify(out: &Path, plans: &[Plan]) -> Result<Vec<String>> {
     folders.sort();
     folders.dedup();
     for folder in folders {
-        for path in store::list(&out.join(&folder))? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for name in out.list(&folder)? {
             if name.starts_with("shard-") && !known.contains(&format!("{folder}{name}")) {
                 faults.push(format!("{folder}{name}: no receipt names it"));
             }

@@ -23,13 +23,15 @@ use crate::detect::nms::Nms;
 use crate::detect::spec::{DetectSpec, Labels, Then};
 use crate::detect::{Act, Around, Detector};
 use crate::error::{Error, Result};
-use crate::input::InputSpec;
+use crate::input::{InputSpec, local_path};
 use crate::op::{self, Op};
 use crate::program::yuv::Chroma;
 use crate::program::{Program, Quality, Settings};
 use crate::sample::{Pick, Rational, Rule, Sampling};
 use crate::sink::Format;
 use crate::sink::encode::Encoding;
+use crate::store::Output;
+use crate::store::cloud::{Place, Settings as StoreSettings};
 use crate::tensor::Dtype;
 use values::{ByteSize, ClipSpec, MaxRejects, Price, Rate, TaskShare};
 
@@ -108,9 +110,11 @@ pub struct OutputSpec {
     pub shard_bytes: ByteSize,
     /// Forms of the record table.
     pub metadata: Vec<Metadata>,
-    /// A folder that also keeps the source files.
+    /// A folder or prefix of an object store that also keeps the source files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_raw: Option<String>,
+    /// How the output's object store is reached.
+    pub store: StoreSettings,
 }
 
 impl Default for OutputSpec {
@@ -123,7 +127,19 @@ impl Default for OutputSpec {
             shard_bytes: ByteSize(256_000_000),
             metadata: vec![Metadata::Parquet],
             keep_raw: None,
+            store: StoreSettings::default(),
         }
+    }
+}
+
+/// The output that `uri` means: a folder, or a prefix of an object store.
+///
+/// # Errors
+/// Usage errors for other URIs, and for object stores where this build has none.
+pub fn output(uri: &str, settings: &StoreSettings) -> Result<Output> {
+    match Place::of(uri) {
+        Some(_) => Output::remote(uri, settings),
+        None => Ok(Output::at(&local_path(uri)?)),
     }
 }
 
@@ -463,6 +479,7 @@ impl Job {
         if let Some((name, _)) = positive.iter().find(|(_, n)| *n == 0) {
             return Err(Error::usage(format!("{name}: expected more than 0")));
         }
+        file.output.store.check()?;
         if file.grace.num() < 0 {
             return Err(Error::usage("grace: expected 0 or more"));
         }
@@ -487,6 +504,24 @@ impl Job {
         let portable = file.input.portable()?;
         let detectors = detectors(&file, settings, sampling.clip.is_some(), program.output().0)?;
         Ok(Job { sampling, program, photo, encoding, threads, device, decoder, detectors, portable, file })
+    }
+
+    /// Where the result goes.
+    ///
+    /// # Errors
+    /// Usage errors where there is none, or its URI or settings cannot be.
+    pub fn output(&self) -> Result<Output> {
+        let uri = self.file.output.uri.as_deref();
+        let uri = uri.ok_or_else(|| Error::usage("no output: give --output FOLDER, or - for a tar on standard output"))?;
+        output(uri, &self.file.output.store)
+    }
+
+    /// Where the sources are kept, if they are.
+    ///
+    /// # Errors
+    /// Usage errors where its URI cannot be.
+    pub fn raw(&self) -> Result<Option<Output>> {
+        self.file.output.keep_raw.as_deref().map(|uri| output(uri, &self.file.output.store)).transpose()
     }
 
     /// Everything that can change a byte of the result, and nothing else.
@@ -518,6 +553,7 @@ impl Job {
             if let Some(output) = top.get_mut("output").and_then(Value::as_object_mut) {
                 output.remove("uri");
                 output.remove("keep_raw");
+                output.remove("store");
                 output.insert("encode".into(), json!(self.encoding));
             }
         }

@@ -18,7 +18,7 @@ mod spool;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ use crate::error::{Error, RejectKind, Result};
 use crate::job::{Fallback, Job};
 use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
-use crate::store;
+use crate::store::{self, Output};
 use crate::task::{Ledger, Receipt, Reject};
 pub use budget::{Budget, Credit};
 use collect::{Collector, Message, commit};
@@ -161,7 +161,9 @@ struct Shared<'a> {
     stop: &'a Stop,
     progress: &'a Progress,
     ledger: Option<Ledger>,
-    out: Option<PathBuf>,
+    out: Option<Output>,
+    /// Where sources are kept.
+    raw: Option<Output>,
     worker: String,
     /// Names of the list's own columns.
     columns: Vec<String>,
@@ -212,7 +214,7 @@ impl Shared<'_> {
     }
     fn spool_folder(&self) -> PathBuf {
         match &self.out {
-            Some(out) => out.join("_framemill").join("partial").join(format!("{}-spool", self.worker)),
+            Some(out) => out.scratch().join(format!("{}-spool", self.worker)),
             None => std::env::temp_dir().join(format!("framemill-{}", self.worker)),
         }
     }
@@ -225,8 +227,8 @@ fn stopping(shared: &Shared) -> bool {
 
 /// Where samples go.
 pub enum Target<'a> {
-    /// Shards under a folder.
-    Folder(&'a Path),
+    /// Shards in an output.
+    Output(&'a Output),
     /// One tar, in order, with no ledger.
     Stream(Box<dyn Write + Send + 'a>),
 }
@@ -268,7 +270,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let begun = Instant::now();
     let (out, stream) = match target {
-        Target::Folder(out) => (Some(out.to_path_buf()), None),
+        Target::Output(out) => (Some(out.clone()), None),
         Target::Stream(writer) => {
             let columns = plans.first().map(|p| p.header.columns.clone()).unwrap_or_default();
             (None, Some(TarStream::new(writer, "standard output", &columns)))
@@ -284,8 +286,9 @@ pub fn run(
         job,
         stop,
         progress,
-        ledger: out.as_deref().map(Ledger::new),
+        ledger: out.as_ref().map(Ledger::new),
         worker: store::worker(),
+        raw: job.raw()?,
         columns: plans.first().map(|p| p.header.columns.iter().map(|c| c.name.clone()).collect()).unwrap_or_default(),
         out,
         budget: Budget::new(memory / 2),
@@ -311,13 +314,10 @@ pub fn run(
     };
     let mut outcome = Outcome::default();
     let mut tasks = VecDeque::new();
+    let done = shared.ledger.as_ref().map(Ledger::done).transpose()?.unwrap_or_default();
     for plan in plans {
         for task in plan.tasks().filter(|t| wanted(*t)) {
-            let done = match &shared.ledger {
-                Some(ledger) => ledger.receipt(task)?.is_some(),
-                None => false,
-            };
-            if done { outcome.skipped += 1 } else { tasks.push_back((plan.clone(), task)) }
+            if done.contains(&task) { outcome.skipped += 1 } else { tasks.push_back((plan.clone(), task)) }
         }
     }
     for detector in &job.detectors {

@@ -8,7 +8,6 @@ mod probe;
 mod table;
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +17,7 @@ use crate::input::{self, Counts, Inputs, Item, Mount};
 use crate::job::{self, Job, JobFile};
 use crate::sample::{Rational, Rule};
 use crate::sink::record::{Cell, Column};
-use crate::store::{self, Created};
+use crate::store::{Created, Fetched, Output};
 
 /// One asset, or a time range of one: what a decoder thread takes.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,15 +130,16 @@ pub struct Plan {
 enum Source {
     /// Not frozen: `plan` and streams to standard output.
     Memory(Vec<Unit>),
-    Table(PathBuf),
+    Table(Fetched),
 }
 
 fn is_relative(uri: &str) -> bool {
     !uri.starts_with('/') && !uri.contains("://")
 }
 
-fn folder(out: &Path) -> PathBuf {
-    out.join("_framemill")
+/// Name in the output of a file beside the plan.
+fn named(file: &str) -> String {
+    format!("_framemill/{file}")
 }
 
 fn file_name(generation: u32) -> String {
@@ -164,7 +164,7 @@ impl Plan {
         let (from, to) = (self.rows[i], self.rows[i + 1]);
         let mut units = match &self.source {
             Source::Memory(units) => units[from..to].to_vec(),
-            Source::Table(path) => table::read(path, from, to - from, &self.header.columns)?,
+            Source::Table(file) => table::read(file.as_ref(), from, to - from, &self.header.columns)?,
         };
         if let Some(base) = &self.header.base {
             for unit in units.iter_mut().filter(|u| is_relative(&u.uri)) {
@@ -219,21 +219,22 @@ impl Plan {
     }
 
     /// The plan of one generation, if there is one.
-    pub fn load(out: &Path, generation: u32) -> Result<Option<Plan>> {
-        let path = folder(out).join(file_name(generation));
-        let Some(text) = store::read(&path)? else { return Ok(None) };
-        let broken = |e: String| Error::store(format!("{}: {e}; restore it or choose another output", path.display()));
+    pub fn load(out: &Output, generation: u32) -> Result<Option<Plan>> {
+        let name = named(&file_name(generation));
+        let Some(text) = out.read(&name)? else { return Ok(None) };
+        let place = out.place(&name);
+        let broken = |e: String| Error::store(format!("{place}: {e}; restore it or choose another output"));
         let header: Header = serde_json::from_slice(&text).map_err(|e| broken(e.to_string()))?;
         if header.version != 1 {
             return Err(broken(format!("plan format {} is not known to this version", header.version)));
         }
-        let table = folder(out).join(&header.table);
-        let rows = table::task_rows(&table, header.first_task, header.tasks)?;
+        let table = out.file(&named(&header.table))?;
+        let rows = table::task_rows(table.as_ref(), header.first_task, header.tasks)?;
         Ok(Some(Plan { header, source: Source::Table(table), mount: None, rows }))
     }
 
     /// All generations, in order; none where nothing was planned.
-    pub fn load_all(out: &Path) -> Result<Vec<Plan>> {
+    pub fn load_all(out: &Output) -> Result<Vec<Plan>> {
         let mut plans = Vec::new();
         while let Some(plan) = Self::load(out, plans.len() as u32 + 1)? {
             plans.push(plan);
@@ -242,15 +243,14 @@ impl Plan {
     }
 
     /// Refuses a plan of another job, naming the differences.
-    pub fn check(&self, job: &Job, out: &Path) -> Result<()> {
+    pub fn check(&self, job: &Job, out: &Output) -> Result<()> {
         let ours = job.identity();
         if self.header.fingerprint == job::fingerprint(&ours) {
             return Ok(());
         }
         let differences = job::differences(&self.header.identity, &ours);
         Err(Error::other_job(format!(
-            "{} holds the plan of another job. It differs in {}. Run with the same settings, or choose another output",
-            out.display(),
+            "{out} holds the plan of another job. It differs in {}. Run with the same settings, or choose another output",
             differences.join("; ")
         )))
     }
@@ -412,16 +412,16 @@ impl Draft {
     }
 
     /// Writes the plan, unless another worker was first: then that one's is given back.
-    pub fn freeze(mut self, out: &Path) -> Result<Plan> {
-        self.header.table = table::write(&folder(out), &self.header.columns, |each| self.for_each(each))?;
+    pub fn freeze(mut self, out: &Output) -> Result<Plan> {
+        self.header.table = table::write(out, &self.header.columns, |each| self.for_each(each))?;
         let text = serde_json::to_vec_pretty(&self.header).map_err(|e| Error::bug(format!("plan.json: {e}")))?;
-        let path = folder(out).join(file_name(self.header.generation));
-        match store::create_only(&path, &text)? {
+        let name = named(&file_name(self.header.generation));
+        match out.create_only(&name, &text)? {
             Created::Written | Created::Same => {}
             Created::Other(_) => tracing::info!("another worker has planned this output"),
         }
         Plan::load(out, self.header.generation)?
-            .ok_or_else(|| Error::store(format!("{} is not there although it was written", path.display())))
+            .ok_or_else(|| Error::store(format!("{} is not there although it was written", out.place(&name))))
     }
 }
 

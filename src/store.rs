@@ -1,19 +1,29 @@
-//! The store: the few operations on files that exactly-once rests on, for a local or mounted file system.
+//! The store: the few operations that exactly-once rests on, for folders and for object stores.
 //!
-//! Promises: what is visible under its final name is whole and on disk; [`create_only`] has one winner, whoever races;
-//! nothing is overwritten unless the caller says so. Every error names the path and what to do.
+//! Promises: what is visible under its final name is whole and durable; [`Store::create_only`] has one winner, whoever
+//! races; what has a receipt is never overwritten. Names are relative to the output, with `/` between their parts; a
+//! folder's ends in `/`. Every error names the place and what to do.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+#[cfg(feature = "cloud")]
+mod bucket;
+pub mod cloud;
+mod local;
+mod scratch;
+
+use std::fmt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+pub use local::{create_folders, failed, file_digest, rename, replace, sync_folder};
+pub use scratch::Scratch;
+use scratch::sweep;
 
-/// What [`create_only`] found.
+/// What [`Store::create_only`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
     /// The object was not there and is now.
@@ -24,32 +34,180 @@ pub enum Created {
     Other(Vec<u8>),
 }
 
-/// What [`publish`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
-    /// The name was free and is now taken by the new content.
-    Placed,
-    /// Something had the name already; both are as they were.
-    Taken,
+/// A file, or a folder of files, of the finished dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Relative to the output; a folder's ends in `/`.
+    pub path: String,
+    /// Size, of a folder that of all its files.
+    pub bytes: u64,
+    /// Digest of the content; of a folder that of its listing, see [`listing_digest`].
+    pub sha256: String,
 }
 
-/// The store error for `error`, which happened when trying to `verb` `path`: what it means and what to do.
-pub fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
-    let remedy = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "there is no space left: free some (or raise the quota) and run the same command again, finished tasks are kept"
+/// A file on this machine with the content of an object; one that was only fetched for the purpose goes when dropped.
+#[derive(Debug)]
+pub struct Fetched {
+    path: PathBuf,
+    own: bool,
+}
+
+impl AsRef<Path> for Fetched {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        if self.own {
+            // A leftover lies among the temporaries, which are swept.
+            let _ = std::fs::remove_file(&self.path);
         }
-        ErrorKind::ReadOnlyFilesystem => "the file system is read-only: mount it writable or choose another output",
-        ErrorKind::PermissionDenied => "permission denied: give this user write access or choose another output",
-        ErrorKind::NotFound => {
-            "it is not there (any more): check that the output is mounted and nothing else cleans it up"
+    }
+}
+
+/// Gives the next bytes of something into a buffer, and how many; 0 at its end.
+pub type Source<'a> = dyn FnMut(&mut [u8]) -> Result<usize> + 'a;
+
+/// Where an output lies. Implemented by folders and by buckets; `tests` holds both to the same rules.
+pub trait Store: fmt::Debug + Send + Sync {
+    /// What messages call the object of this name; the output itself for an empty one.
+    fn place(&self, name: &str) -> String;
+
+    /// The content of an object, or `None` where it is not there.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>>;
+
+    /// The contents of many objects, in their order.
+    fn read_all(&self, names: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
+        names.iter().map(|name| self.read(name)).collect()
+    }
+
+    /// Creates an object unless it exists. Of all who race, in this process or another, exactly one sees
+    /// [`Created::Written`]; a reader never sees half of it. For small objects: plans, rejects, receipts.
+    fn create_only(&self, name: &str, bytes: &[u8]) -> Result<Created>;
+
+    /// Writes an object whole or not at all, in place of what was there. For views that can be made again, and for what
+    /// has one writer.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()>;
+
+    /// Moves a synced local file to that name, whole or not at all, in place of what was there.
+    fn put(&self, file: &Path, name: &str) -> Result<()>;
+
+    /// Writes what `from` gives, until that gives nothing more, whole or not at all, in place of what was there.
+    ///
+    /// # Errors
+    /// Those of `from`, and store errors.
+    fn write(&self, name: &str, from: &mut Source) -> Result<()>;
+
+    /// Removes an object; one that is not there is removed already.
+    fn remove(&self, name: &str) -> Result<()>;
+
+    /// The names in a folder, sorted, without the folder's own before them; subfolders end in `/`. None where it is not
+    /// there. Hidden ones (temporaries) are left out.
+    fn list(&self, folder: &str) -> Result<Vec<String>>;
+
+    /// Size of an object where it is there.
+    fn size(&self, name: &str) -> Result<Option<u64>>;
+
+    /// What an object, or a folder of objects, is now, read in full.
+    ///
+    /// # Errors
+    /// A store error also where it is not there.
+    fn measure(&self, name: &str) -> Result<Object>;
+
+    /// The content of an object as a file; `scratch` is where it may be put.
+    fn fetch(&self, name: &str, scratch: &Path) -> Result<Fetched>;
+
+    /// Gives what lies at `part`, a synced local file or folder, the name that `object` says, each file whole or not at
+    /// all. A name that is taken by the same content is fine. One that is taken by other content is an orphan of a run
+    /// that did not get as far as its receipt, and is replaced, if it is still the one that was seen.
+    ///
+    /// # Errors
+    /// A bug that names both where the content differs and `receipt` is there: what is committed stays.
+    fn publish(&self, part: &Path, object: &Object, receipt: &str) -> Result<()>;
+
+    /// Removes what killed uploads left, where that has names: only when every task has its receipt.
+    fn clean(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Refuses an output where exactly-once cannot hold: writes a probe twice with different contents and wants exactly
+    /// the first to count. Shows at the same time that the output is writable.
+    fn probe(&self) -> Result<()>;
+}
+
+/// An output: its store, and where this process keeps its temporaries.
+#[derive(Debug, Clone)]
+pub struct Output {
+    store: Arc<dyn Store>,
+    scratch: PathBuf,
+    folder: Option<PathBuf>,
+}
+
+impl Output {
+    /// The output below a prefix of an object store. Its temporaries lie in this machine's own, in a folder for each
+    /// output.
+    ///
+    /// # Errors
+    /// Usage errors for URIs and settings that cannot be, and for all where this build has no object stores.
+    #[cfg(feature = "cloud")]
+    pub fn remote(uri: &str, settings: &cloud::Settings) -> Result<Output> {
+        let store = bucket::Bucket::open(uri, settings)?;
+        let name = &hex(&Sha256::digest(store.place("")))[..16];
+        let scratch = std::env::temp_dir().join("framemill").join(name);
+        Ok(Output { store: Arc::new(store), scratch, folder: None })
+    }
+
+    /// Refuses every URI: this build has no object stores.
+    #[cfg(not(feature = "cloud"))]
+    pub fn remote(uri: &str, _: &cloud::Settings) -> Result<Output> {
+        Err(cloud::built_without(uri))
+    }
+
+    /// The output in a folder. Its temporaries lie in it, since only there can they be renamed into place.
+    pub fn at(folder: &Path) -> Output {
+        Output {
+            store: Arc::new(local::Folder::new(folder)),
+            scratch: folder.join("_framemill").join("partial"),
+            folder: Some(folder.to_path_buf()),
         }
-        ErrorKind::NotADirectory | ErrorKind::AlreadyExists | ErrorKind::IsADirectory => {
-            "something else has that name: move it away or choose another output"
-        }
-        _ => "check the disk or the mount, then run the same command again, finished tasks are kept",
-    };
-    Error::store(format!("could not {verb} {}: {error}; {remedy}", path.display()))
+    }
+
+    /// Where this machine's processes keep temporaries.
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    /// The folder, where it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Removes temporaries of processes that are gone, and what killed uploads left in the store: only when every task
+    /// has its receipt.
+    pub fn sweep(&self) -> Result<()> {
+        self.store.clean()?;
+        sweep(&self.scratch)
+    }
+
+    /// An object's content as a file on this machine.
+    pub fn file(&self, name: &str) -> Result<Fetched> {
+        self.store.fetch(name, &self.scratch)
+    }
+}
+
+impl Deref for Output {
+    type Target = dyn Store;
+    fn deref(&self) -> &Self::Target {
+        &*self.store
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.store.place(""))
+    }
 }
 
 /// Names this process among those that share an output: `HOST-PID`.
@@ -63,324 +221,41 @@ pub fn host() -> String {
     host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
-/// A name next to `path` that no other process or thread uses; hidden, so that [`list`] and globs pass over it.
-fn temporary(path: &Path) -> PathBuf {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-    let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-    // Process ids repeat between machines that share the output; the clock tells them apart.
-    path.with_file_name(format!(".{name}.{}-{n}-{started:x}.tmp", std::process::id()))
+/// Name of the receipt of a task: who finds one leaves the task's objects alone.
+pub fn receipt_name(task: u64) -> String {
+    format!("_framemill/receipts/{task:06}.json")
 }
 
-/// Syncs a folder: only then are the names in it durable.
-pub fn sync_folder(folder: &Path) -> Result<()> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    match File::open(folder).and_then(|f| f.sync_all()) {
-        // Some mounts cannot sync folders; their names are as durable as they get.
-        Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::INVAL | Errno::NOTSUP)) => Ok(()),
-        other => other.map_err(|e| failed("sync the folder", folder, &e)),
+/// Bytes as lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Size of all files of a folder and the digest of its listing, from (name, size, digest) of each, sorted by name: what
+/// `LC_ALL=C sha256sum *` prints in it (digest, two spaces, name, newline).
+pub fn listing_digest(files: &[(String, u64, String)]) -> (u64, String) {
+    let mut sha = Sha256::new();
+    for (name, _, sha256) in files {
+        sha.update(format!("{sha256}  {name}\n"));
     }
+    (files.iter().map(|f| f.1).sum(), hex(&sha.finalize()))
 }
 
-/// Creates `folder` and the folders above it, each durable.
-pub fn create_folders(folder: &Path) -> Result<()> {
-    if folder.as_os_str().is_empty() || folder.is_dir() {
-        return Ok(());
-    }
-    let parent = folder.parent().unwrap_or(Path::new(""));
-    create_folders(parent)?;
-    match fs::create_dir(folder) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-        Err(e) => Err(failed("create the folder", folder, &e)),
-        Ok(()) => sync_folder(parent),
-    }
+/// What is to be said where a committed task gave other bytes.
+fn differs(place: &str, receipt: &str, there: &Object, ours: &Object) -> Error {
+    Error::bug(format!(
+        "{place} is committed ({receipt}) with other bytes than this worker made: it has sha256 {}, ours {}. The same job \
+         must give the same bytes: please report this; the committed object was left as it is",
+        there.sha256, ours.sha256
+    ))
 }
 
-/// Gives `from` the name `to` if that is free; true if it was. Atomic, whoever races.
-fn place(from: &Path, to: &Path) -> io::Result<bool> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Ok(false),
-        // Not known to this kernel or file system (NFS, some FUSE mounts).
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => place_by_link(from, to),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// [`place`] in the older way, for file systems that cannot rename without replacing.
-fn place_by_link(from: &Path, to: &Path) -> io::Result<bool> {
-    // A rename never replaces a folder that has something in it.
-    let placed = if from.is_dir() { fs::rename(from, to) } else { fs::hard_link(from, to) };
-    match placed {
-        Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => Ok(false),
-        Err(e) => Err(e),
-        Ok(()) if from.is_file() => fs::remove_file(from).map(|()| true),
-        Ok(()) => Ok(true),
-    }
-}
-
-/// Removes its file when dropped, so that no error path leaves one behind.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // Mostly it has its final name by now; a hidden leftover harms nobody.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create_new(path).map_err(|e| failed("create", path, &e))?;
-    file.write_all(bytes).map_err(|e| failed("write", path, &e))?;
-    file.sync_all().map_err(|e| failed("sync", path, &e))
-}
-
-/// Creates `path` with `bytes` unless it exists. Of all who race, in this process or another, exactly one sees
-/// [`Created::Written`]; a reader never sees half of it. For small objects: plans, rejects, receipts.
-pub fn create_only(path: &Path, bytes: &[u8]) -> Result<Created> {
-    if let Some(there) = read(path)? {
-        return Ok(if there == bytes { Created::Same } else { Created::Other(there) });
-    }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    create_folders(folder)?;
-    let temporary = Temporary(temporary(path));
-    write_synced(&temporary.0, bytes)?;
-    let placed = place(&temporary.0, path).map_err(|e| failed("create", path, &e))?;
-    sync_folder(folder)?;
-    if placed {
-        return Ok(Created::Written);
-    }
-    match read(path)? {
-        Some(there) if there == bytes => Ok(Created::Same),
-        Some(there) => Ok(Created::Other(there)),
-        None => Err(failed("read", path, &io::Error::from(ErrorKind::NotFound))),
-    }
-}
-
-/// Writes `path` whole or not at all, in place of what was there. For views that can be made again (reports, cards).
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    create_folders(folder)?;
-    let temporary = Temporary(temporary(path));
-    write_synced(&temporary.0, bytes)?;
-    rename(&temporary.0, path)
-}
-
-/// Gives a synced file the name `to`, in place of what was there.
-pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(|e| failed("write", to, &e))?;
-    sync_folder(to.parent().unwrap_or(Path::new("")))
-}
-
-/// Gives the synced file or folder `temp` its final name, if that is free, and makes the name durable.
-pub fn publish(temp: &Path, to: &Path) -> Result<Published> {
-    let folder = to.parent().unwrap_or(Path::new(""));
-    create_folders(folder)?;
-    let placed = place(temp, to).map_err(|e| failed("publish", to, &e))?;
-    sync_folder(folder)?;
-    Ok(if placed { Published::Placed } else { Published::Taken })
-}
-
-/// Refuses an output where exactly-once cannot hold: writes a probe twice with different contents and wants exactly the
-/// first to count. Shows at the same time that the output is writable.
-pub fn probe(out: &Path) -> Result<()> {
-    let path = temporary(&out.join("_framemill").join("probe"));
-    let _cleanup = Temporary(path.clone());
-    let first = create_only(&path, b"first")?;
-    let second = create_only(&path, b"second")?;
-    let racing = Temporary(temporary(&path));
-    write_synced(&racing.0, b"third")?;
-    // create_only looks before it writes; this is what it rests on when two look at the same time.
-    let third = place(&racing.0, &path).map_err(|e| failed("write to", out, &e))?;
-    if first == Created::Written && second == Created::Other(b"first".to_vec()) && !third && read(&path)?.is_some() {
-        return Ok(());
-    }
-    Err(Error::store(format!(
-        "the output {} lets two writers create the same object, so no sample could be promised exactly once: choose an \
-         output on a file system with atomic rename and hard links",
-        out.display()
-    )))
-}
-
-/// The names in `folder`, sorted; none if it is not there. Hidden ones (temporaries) are left out.
-pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(|e| failed("list", folder, &e))?,
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|e| failed("list", folder, &e))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-/// The content of `path`, or `None` where it is not there.
-pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(failed("read", path, &e)),
-    }
-}
-
-/// Where the receipt of a task is or will be: who finds one leaves the task's objects alone.
-pub fn receipt_path(out: &Path, task: u64) -> PathBuf {
-    out.join("_framemill").join("receipts").join(format!("{task:06}.json"))
+/// What is to be said of a store where two writers win.
+fn unsound(place: &str, remedy: &str) -> Error {
+    Error::store(format!(
+        "the output {place} lets two writers create the same object, so no sample could be promised exactly once: {remedy}"
+    ))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Barrier;
-
-    #[test]
-    fn create_only_has_one_winner_among_threads() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("receipts/000000.json");
-        let threads = 8;
-        let barrier = Barrier::new(threads);
-        let results: Vec<Created> = std::thread::scope(|scope| {
-            let racers: Vec<_> = (0..threads)
-                .map(|i| {
-                    let (path, barrier) = (&path, &barrier);
-                    scope.spawn(move || {
-                        barrier.wait();
-                        create_only(path, format!("worker {i}").as_bytes()).unwrap()
-                    })
-                })
-                .collect();
-            racers.into_iter().map(|r| r.join().unwrap()).collect()
-        });
-        let there = read(&path).unwrap().unwrap();
-        for (i, result) in results.iter().enumerate() {
-            let own = format!("worker {i}").into_bytes() == there;
-            assert_eq!(result == &Created::Written, own, "worker {i}: {result:?}");
-            assert!(own || result == &Created::Other(there.clone()));
-        }
-        let names = fs::read_dir(path.parent().unwrap()).unwrap().count();
-        assert_eq!(names, 1, "temporaries were left behind");
-    }
-
-    #[test]
-    fn creating_the_same_again_is_success() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("plan.json");
-        assert_eq!(create_only(&path, b"a").unwrap(), Created::Written);
-        assert_eq!(create_only(&path, b"a").unwrap(), Created::Same);
-        assert_eq!(create_only(&path, b"b").unwrap(), Created::Other(b"a".to_vec()));
-        assert_eq!(read(&path).unwrap().unwrap(), b"a");
-    }
-
-    /// The other side of the test below: races for every name in the folder, and prints which it won.
-    #[test]
-    fn racer() {
-        let Some(folder) = std::env::var_os("FRAMEMILL_TEST_RACE").map(PathBuf::from) else { return };
-        while !folder.join("go").exists() {
-            std::hint::spin_loop();
-        }
-        let own = std::process::id().to_string();
-        for i in 0..RACES {
-            if create_only(&folder.join(format!("{i}.json")), own.as_bytes()).unwrap() == Created::Written {
-                println!("won {i}.");
-            }
-        }
-    }
-
-    const RACES: usize = 30;
-
-    #[test]
-    fn create_only_has_one_winner_among_processes() {
-        let dir = tempfile::tempdir().unwrap();
-        let racers: Vec<_> = (0..3)
-            .map(|_| {
-                std::process::Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "store::tests::racer", "--nocapture"])
-                    .env("FRAMEMILL_TEST_RACE", dir.path())
-                    .stdout(std::process::Stdio::piped())
-                    .spawn()
-                    .unwrap()
-            })
-            .collect();
-        fs::write(dir.path().join("go"), "").unwrap();
-        let mut wins = vec![Vec::new(); RACES];
-        for racer in racers {
-            let id = racer.id().to_string();
-            let output = racer.wait_with_output().unwrap();
-            assert!(output.status.success());
-            let text = String::from_utf8(output.stdout).unwrap();
-            (0..RACES).filter(|i| text.contains(&format!("won {i}."))).for_each(|i| wins[i].push(id.clone()));
-        }
-        for (i, winners) in wins.iter().enumerate() {
-            let there = read(&dir.path().join(format!("{i}.json"))).unwrap().unwrap();
-            assert_eq!(winners.as_slice(), [String::from_utf8(there).unwrap()]);
-        }
-    }
-
-    #[test]
-    fn both_ways_of_placing_take_only_free_names() {
-        for way in [place, place_by_link] {
-            let dir = tempfile::tempdir().unwrap();
-            let at = |name: &str| dir.path().join(name);
-            for name in ["a", "b"] {
-                fs::write(at(name), name).unwrap();
-                let folder = at(&format!("folder-{name}"));
-                fs::create_dir(&folder).unwrap();
-                fs::write(folder.join("in"), name).unwrap();
-            }
-            assert!(way(&at("a"), &at("final")).unwrap() && !way(&at("b"), &at("final")).unwrap());
-            assert!(way(&at("folder-a"), &at("images/")).unwrap() && !way(&at("folder-b"), &at("images/")).unwrap());
-            assert_eq!(
-                (fs::read(at("final")).unwrap(), fs::read(at("images/in")).unwrap()),
-                (b"a".into(), b"a".into())
-            );
-            assert!(at("b").exists() && at("folder-b").exists() && !at("a").exists() && !at("folder-a").exists());
-            assert!(way(&at("none"), &at("free")).is_err());
-        }
-    }
-
-    #[test]
-    fn publish_makes_the_folders_above() {
-        let dir = tempfile::tempdir().unwrap();
-        let (temp, to) = (dir.path().join("temp"), dir.path().join("x/y/final"));
-        fs::write(&temp, "a").unwrap();
-        assert_eq!(publish(&temp, &to).unwrap(), Published::Placed);
-        fs::write(&temp, "b").unwrap();
-        assert_eq!(publish(&temp, &to).unwrap(), Published::Taken);
-        assert_eq!(fs::read(&to).unwrap(), b"a");
-    }
-
-    #[test]
-    fn the_probe_accepts_this_file_system_and_leaves_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        probe(dir.path()).unwrap();
-        assert_eq!(fs::read_dir(dir.path().join("_framemill")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn errors_name_path_and_remedy() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("file"), "").unwrap();
-        let error = create_only(&dir.path().join("file/x"), b"").unwrap_err();
-        assert_eq!(error.exit_code(), 74);
-        assert!(error.message.contains("file") && error.message.contains("another output"), "{error}");
-        let full = failed("write", Path::new("/o/p"), &io::Error::from(ErrorKind::StorageFull));
-        assert!(full.message.contains("/o/p") && full.message.contains("no space left"), "{full}");
-    }
-
-    #[test]
-    fn lists_are_sorted_and_without_temporaries() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["b", "a", ".c.tmp"] {
-            fs::write(dir.path().join(name), "").unwrap();
-        }
-        let names: Vec<_> = list(dir.path()).unwrap().iter().map(|p| p.file_name().unwrap().to_owned()).collect();
-        assert_eq!(names, ["a", "b"]);
-        assert!(list(&dir.path().join("none")).unwrap().is_empty());
-    }
-}
+mod tests;

@@ -13,7 +13,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -41,7 +40,6 @@ const CAUSELESS: u32 = 3;
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
     job: Value,
-    out: PathBuf,
     suspects: Suspects,
 }
 
@@ -74,14 +72,13 @@ pub enum News<'a> {
     Restart(&'a str),
 }
 
-/// Runs `job`, whose plan lies in `out`, in engine processes. `engine` starts one (this program with its hidden command);
+/// Runs `job`, whose plan lies in its output, in engine processes. `engine` starts one (this program with its hidden command);
 /// `signals` counts the requests to stop.
 ///
 /// # Errors
 /// The engine's first error; a bug where engines die for no reason.
 pub fn run(
     job: &Job,
-    out: &std::path::Path,
     engine: &dyn Fn() -> Command,
     signals: &AtomicUsize,
     news: &mut dyn FnMut(News),
@@ -92,7 +89,6 @@ pub fn run(
     loop {
         let order = Order {
             job: serde_json::to_value(&job.file).map_err(|e| Error::bug(format!("the job: {e}")))?,
-            out: out.to_path_buf(),
             suspects: suspects.clone(),
         };
         let mut watch = Watch::start(job, engine(), &order)?;
@@ -355,14 +351,15 @@ pub fn engine(link: UnixStream, vanished: impl Fn() + Send + 'static) -> Result<
 fn work(order: Order, stop: &Stop, progress: &Progress, voice: &Voice) -> Result<Finished> {
     let job = Job::resolve(JobFile::from_tables(order.job)?)?;
     let root = job.file.input.mounted();
-    let plans = Plan::load_all(&order.out)?.into_iter().map(|plan| plan.mounted(root).map(Arc::new));
+    let out = job.output()?;
+    let plans = Plan::load_all(&out)?.into_iter().map(|plan| plan.mounted(root).map(Arc::new));
     let plans: Vec<Arc<Plan>> = plans.collect::<Result<_>>()?;
     if let Some(first) = plans.first() {
         // Files that the job names were read again just now: they must be those that were planned.
-        first.check(&job, &order.out)?;
+        first.check(&job, &out)?;
     }
     let wanted = |task| job.file.tasks.has(task);
-    let target = Target::Folder(&order.out);
+    let target = Target::Output(&out);
     let outcome = pipeline::run(&job, &plans, &wanted, target, stop, progress, voice, &order.suspects)?;
     Ok(Finished { outcome, interrupted: stop.draining(), peak_memory: peak_memory() })
 }

@@ -4,15 +4,13 @@
 //! when all is well) obeys it, so that a shard's bytes are a function of plan and decision; two workers on one task end
 //! with one shard and one receipt.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, RejectKind, Result};
 use crate::plan::{Plan, Unit};
-use crate::sink::Object;
-use crate::store::{self, Created};
+use crate::store::{self, Created, Object, Output};
 
 /// What became of the frames of a unit, a task, or a job. The same on every machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +114,7 @@ pub struct Receipt {
 /// The files in `_framemill` of one output.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    out: PathBuf,
+    out: Output,
 }
 
 /// What deciding came to.
@@ -130,32 +128,45 @@ pub enum Decided {
 
 impl Ledger {
     /// The ledger of `out`.
-    pub fn new(out: &Path) -> Ledger {
-        Ledger { out: out.into() }
+    pub fn new(out: &Output) -> Ledger {
+        Ledger { out: out.clone() }
     }
 
     /// The output that it belongs to.
-    pub fn out(&self) -> &Path {
+    pub fn out(&self) -> &Output {
         &self.out
     }
 
-    fn rejects_path(&self, task: u64) -> PathBuf {
-        self.out.join("_framemill").join("rejects").join(format!("{task:06}.jsonl"))
-    }
 
     /// The receipt of `task`, if it is done.
     pub fn receipt(&self, task: u64) -> Result<Option<Receipt>> {
-        let path = store::receipt_path(&self.out, task);
-        let Some(bytes) = store::read(&path)? else { return Ok(None) };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| Error::store(format!("{}: {e}; it is damaged, restore it", path.display())))
+        let name = store::receipt_name(task);
+        self.out.read(&name)?.map(|bytes| self.parsed(&name, &bytes)).transpose()
+    }
+
+    /// The receipts of many tasks, in their order.
+    pub fn receipts(&self, tasks: &[u64]) -> Result<Vec<Option<Receipt>>> {
+        let names: Vec<String> = tasks.iter().map(|task| store::receipt_name(*task)).collect();
+        let read = self.out.read_all(&names)?;
+        let parsed = |(name, bytes): (&String, Option<Vec<u8>>)| bytes.map(|b| self.parsed(name, &b)).transpose();
+        names.iter().zip(read).map(parsed).collect()
+    }
+
+    /// The tasks that have receipts.
+    pub fn done(&self) -> Result<HashSet<u64>> {
+        let names = self.out.list("_framemill/receipts")?;
+        Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
+    }
+
+    fn parsed(&self, name: &str, bytes: &[u8]) -> Result<Receipt> {
+        serde_json::from_slice(bytes)
+            .map_err(|e| Error::store(format!("{}: {e}; it is damaged, restore it", self.out.place(name))))
     }
 
     /// What was decided about `task`, if anything was.
     pub fn decision(&self, task: u64) -> Result<Option<Vec<Reject>>> {
-        let path = self.rejects_path(task);
-        store::read(&path)?.map(|bytes| parse(&bytes, &path)).transpose()
+        let name = rejects_name(task);
+        self.out.read(&name)?.map(|bytes| parse(&bytes, &self.out.place(&name))).transpose()
     }
 
     /// Settles what `task` leaves out, before anything of it is visible.
@@ -165,9 +176,9 @@ impl Ledger {
             text += &serde_json::to_string(reject).map_err(|e| Error::bug(format!("a reject: {e}")))?;
             text.push('\n');
         }
-        let path = self.rejects_path(task);
-        let Created::Other(bytes) = store::create_only(&path, text.as_bytes())? else { return Ok(Decided::Agreed) };
-        let theirs = parse(&bytes, &path)?;
+        let name = rejects_name(task);
+        let Created::Other(bytes) = self.out.create_only(&name, text.as_bytes())? else { return Ok(Decided::Agreed) };
+        let theirs = parse(&bytes, &self.out.place(&name))?;
         let key = |r: &Reject| (r.asset.clone(), r.from_pts);
         // Messages may differ between machines; which inputs are left out decides the bytes.
         let same = theirs.iter().map(key).eq(rejects.iter().map(key));
@@ -177,8 +188,8 @@ impl Ledger {
     /// Writes the receipt, unless the task has the same one. Another one with other objects is a bug that names both.
     pub fn commit(&self, receipt: &Receipt) -> Result<()> {
         let text = serde_json::to_vec_pretty(receipt).map_err(|e| Error::bug(format!("a receipt: {e}")))?;
-        let path = store::receipt_path(&self.out, receipt.task);
-        let Created::Other(_) = store::create_only(&path, &text)? else { return Ok(()) };
+        let name = store::receipt_name(receipt.task);
+        let Created::Other(_) = self.out.create_only(&name, &text)? else { return Ok(()) };
         let theirs = self.receipt(receipt.task)?;
         match theirs {
             Some(theirs) if theirs.objects == receipt.objects => Ok(()),
@@ -188,7 +199,7 @@ impl Ledger {
                     "task {}: {} names {}, but this worker made {}. The same plan must give the same bytes: please \
                      report this with both",
                     receipt.task,
-                    path.display(),
+                    self.out.place(&name),
                     show(theirs.as_ref().map(|t| t.objects.as_slice())),
                     show(Some(&receipt.objects))
                 )))
@@ -197,13 +208,17 @@ impl Ledger {
     }
 }
 
-fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Reject>> {
+fn rejects_name(task: u64) -> String {
+    format!("_framemill/rejects/{task:06}.jsonl")
+}
+
+fn parse(bytes: &[u8], place: &str) -> Result<Vec<Reject>> {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().filter(|l| !l.trim().is_empty());
     lines
         .map(serde_json::from_str)
         .collect::<Result<_, _>>()
-        .map_err(|e| Error::store(format!("{}: {e}; it is damaged, restore it", path.display())))
+        .map_err(|e| Error::store(format!("{place}: {e}; it is damaged, restore it")))
 }
 
 /// What all receipts of an output say together.
@@ -255,6 +270,7 @@ impl Totals {
     /// counts as that generation says.
     pub fn read(ledger: &Ledger, plans: &[Plan]) -> Result<Totals> {
         let mut totals = Totals::default();
+        let done = ledger.done()?;
         let mut last: BTreeMap<(String, Option<i64>), (u64, Reject)> = BTreeMap::new();
         for plan in plans {
             totals.tasks += plan.header.tasks;
@@ -272,8 +288,9 @@ impl Totals {
                 totals.inputs -= again.len() as u64;
             }
             totals.inputs += plan.header.inputs;
-            for task in plan.tasks() {
-                let Some(receipt) = ledger.receipt(task)? else { continue };
+            let tasks: Vec<u64> = plan.tasks().filter(|task| done.contains(task)).collect();
+            for (task, receipt) in tasks.iter().zip(ledger.receipts(&tasks)?) {
+                let (task, Some(receipt)) = (*task, receipt) else { continue };
                 totals.done += 1;
                 totals.inputs_done += receipt.inputs;
                 totals.samples += receipt.samples;
@@ -317,7 +334,7 @@ mod tests {
     #[test]
     fn the_first_decision_counts() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::new(dir.path());
+        let ledger = Ledger::new(&Output::at(dir.path()));
         assert_eq!(ledger.decision(3).unwrap(), None);
         assert_eq!(ledger.decide(3, &[reject("1", "x")]).unwrap(), Decided::Agreed);
         assert_eq!(ledger.decide(3, &[reject("1", "said otherwise")]).unwrap(), Decided::Agreed);
@@ -329,7 +346,7 @@ mod tests {
     #[test]
     fn a_receipt_of_other_bytes_is_a_bug() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::new(dir.path());
+        let ledger = Ledger::new(&Output::at(dir.path()));
         let object = |sha: &str| Object { path: "shard".into(), bytes: 1, sha256: sha.into() };
         let receipt = |sha: &str| Receipt {
             task: 1,
@@ -357,7 +374,7 @@ mod tests {
         use crate::job::{Job, JobFile};
         use crate::plan::Draft;
         let dir = tempfile::tempdir().unwrap();
-        let (ledger, job) = (Ledger::new(dir.path()), Job::resolve(JobFile::default()).unwrap());
+        let (ledger, job) = (Ledger::new(&Output::at(dir.path())), Job::resolve(JobFile::default()).unwrap());
         let nothing = input::list(&InputSpec::default(), 0, None).unwrap();
         let like = Draft::new(&job, nothing, Default::default(), 1, 0, &|_, _| {}).unwrap().header().clone();
         let unit = |from: Option<i64>| Unit {
@@ -376,7 +393,7 @@ mod tests {
             cells: Vec::new(),
         };
         let freeze = |units, generation, task| {
-            Draft::again(&job, units, &like, generation, task).unwrap().freeze(dir.path()).unwrap()
+            Draft::again(&job, units, &like, generation, task).unwrap().freeze(&Output::at(dir.path())).unwrap()
         };
         let done = |task, inputs, rejects: &[Reject]| {
             ledger.decide(task, rejects).unwrap();

@@ -12,7 +12,7 @@ mod progress;
 mod run;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::job::{Job, JobFile};
 use crate::plan::{Changes, Draft, Plan};
 use crate::task::{Ledger, Totals};
+use crate::store::Output;
 use crate::{finish, input, report};
 
 /// The hidden command that an engine process is started with.
@@ -35,7 +36,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 2 wrong usage or job, or no input;
     failed; 75 interrupted or not finished, resumable; 78 the output holds another job's plan";
 
 fn command() -> Command {
-    let out = || Arg::new("out").value_name("OUT").required(true).help("Folder of a dataset");
+    let out = || Arg::new("out").value_name("OUT").required(true).help("Folder or object-store prefix of a dataset");
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON");
     Command::new("framemill")
         .version(env!("CARGO_PKG_VERSION"))
@@ -227,21 +228,22 @@ fn logs(matches: &ArgMatches) {
 
 fn dispatch(matches: &ArgMatches) -> Result<u8> {
     let Some((name, m)) = matches.subcommand() else { return Err(Error::usage("no command was given")) };
-    let out = || PathBuf::from(m.get_one::<String>("out").map(String::as_str).unwrap_or_default());
+    let uri = || m.get_one::<String>("out").map(String::as_str).unwrap_or_default();
+    let out = || output(uri());
     match name {
         "run" => run::run(m, engine_arguments(matches)),
-        "retry" => run::retry(m, &out(), engine_arguments(matches)),
+        "retry" => run::retry(m, uri(), engine_arguments(matches)),
         "plan" => plan(m),
-        "finish" => finish_command(&out()),
-        "status" => status(&out(), m.get_flag("json")),
-        "rejects" => rejects(&out(), m.get_flag("json")),
-        "verify" => verify(&out(), m.get_flag("json")),
+        "finish" => finish_command(&out()?),
+        "status" => status(&out()?, m.get_flag("json")),
+        "rejects" => rejects(&out()?, m.get_flag("json")),
+        "verify" => verify(&out()?, m.get_flag("json")),
         "probe" => probe_command(m),
         "preview" => {
             let file = m.get_one::<String>("file").map(Path::new);
             let count = m.get_one::<u64>("count").copied().unwrap_or(40) as usize;
-            let written = preview::preview(&out(), file, count)?;
-            print(&written.display().to_string())
+            let written = preview::preview(&out()?, file, count)?;
+            print(&written)
         }
         "devices" => devices::devices(m.get_flag("json")),
         "selftest" => {
@@ -297,13 +299,17 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
+/// The output that `uri` names, with the settings that the environment gives.
+fn output(uri: &str) -> Result<Output> {
+    crate::job::output(uri, &Default::default())
+}
+
 /// The plans of an output, which must have been planned.
-fn plans(out: &Path) -> Result<Vec<Plan>> {
-    let plans = if out.is_file() { Vec::new() } else { Plan::load_all(out)? };
+fn plans(out: &Output) -> Result<Vec<Plan>> {
+    let plans = if out.folder().is_some_and(Path::is_file) { Vec::new() } else { Plan::load_all(out)? };
     if plans.is_empty() {
         return Err(Error::usage(format!(
-            "{} holds no plan (_framemill/plan.json): expected the output folder of framemill run",
-            out.display()
+            "{out} holds no plan (_framemill/plan.json): expected the output of framemill run"
         )));
     }
     Ok(plans)
@@ -316,7 +322,7 @@ fn variable(name: &str) -> Option<String> {
 
 fn plan(m: &ArgMatches) -> Result<u8> {
     let job = Job::resolve(flags::job(m, &variable)?)?;
-    let out = job.file.output.uri.as_deref().filter(|o| *o != "-").map(PathBuf::from);
+    let out = job.file.output.uri.as_deref().filter(|o| *o != "-").map(|_| job.output()).transpose()?;
     if let Some(out) = &out {
         let frozen = Plan::load_all(out)?;
         if let Some(first) = frozen.first() {
@@ -324,7 +330,7 @@ fn plan(m: &ArgMatches) -> Result<u8> {
             return planned(&job, out, &frozen);
         }
     }
-    let inputs = run::list(&job, out.as_deref())?;
+    let inputs = run::list(&job, out.as_ref())?;
     let counts = inputs.counts;
     let draft = Draft::new(&job, inputs, Default::default(), 1, 0, &|_, _| {})?;
     let header = draft.header().clone();
@@ -344,7 +350,7 @@ fn plan(m: &ArgMatches) -> Result<u8> {
     });
     if m.get_flag("freeze") {
         let out = out.ok_or_else(|| Error::usage("plan --freeze writes into the output: give --output FOLDER"))?;
-        crate::store::probe(&out)?;
+        out.probe()?;
         draft.freeze(&out)?;
     }
     if job.file.json {
@@ -366,10 +372,10 @@ fn plan(m: &ArgMatches) -> Result<u8> {
 }
 
 /// Shows what is planned already, and what has changed since.
-fn planned(job: &Job, out: &Path, frozen: &[Plan]) -> Result<u8> {
+fn planned(job: &Job, out: &Output, frozen: &[Plan]) -> Result<u8> {
     let known = Plan::all_identities(frozen)?;
     // The plan stands, also where its inputs cannot be listed just now.
-    let changes = input::list(&job.file.input, job.file.seed, Some(out)).map(|inputs| Changes::of(&inputs, &known));
+    let changes = input::list(&job.file.input, job.file.seed, out.folder()).map(|inputs| Changes::of(&inputs, &known));
     let headers: Vec<_> = frozen.iter().map(|p| &p.header).collect();
     let tasks = headers.iter().map(|h| h.tasks).sum::<u64>();
     if job.file.json {
@@ -383,22 +389,22 @@ fn planned(job: &Job, out: &Path, frozen: &[Plan]) -> Result<u8> {
         Ok(changes) => format!("{changes} since (run --append plans new ones)"),
         Err(e) => format!("what has changed since cannot be told: {e}"),
     };
-    print(&format!("{} is planned already: {tasks} tasks; {since}\n\n{}", out.display(), job.program))
+    print(&format!("{out} is planned already: {tasks} tasks; {since}\n\n{}", job.program))
 }
 
-fn finish_command(out: &Path) -> Result<u8> {
+fn finish_command(out: &Output) -> Result<u8> {
     let plans = plans(out)?;
     let totals = Totals::read(&Ledger::new(out), &plans)?;
     finish::finish(out, &plans, &totals)?;
-    print(&format!("{}: {} samples in {} tasks", out.display(), totals.samples, totals.tasks))
+    print(&format!("{out}: {} samples in {} tasks", totals.samples, totals.tasks))
 }
 
-fn status(out: &Path, json: bool) -> Result<u8> {
+fn status(out: &Output, json: bool) -> Result<u8> {
     let plans = plans(out)?;
     let totals = Totals::read(&Ledger::new(out), &plans)?;
-    let last = crate::store::list(&out.join("_framemill").join("reports"))?.pop();
+    let last = out.list("_framemill/reports")?.pop();
     let last: Option<Value> = match last {
-        Some(path) => crate::store::read(&path)?.and_then(|b| serde_json::from_slice(&b).ok()),
+        Some(name) => out.read(&format!("_framemill/reports/{name}"))?.and_then(|b| serde_json::from_slice(&b).ok()),
         None => None,
     };
     if json {
@@ -414,8 +420,7 @@ fn status(out: &Path, json: bool) -> Result<u8> {
         return print(&value.to_string());
     }
     let mut text = format!(
-        "{}: {} of {} tasks done, {} left; {} samples; {} of {} inputs done, {} rejected",
-        out.display(),
+        "{out}: {} of {} tasks done, {} left; {} samples; {} of {} inputs done, {} rejected",
         totals.done,
         totals.tasks,
         totals.tasks - totals.done,
@@ -430,7 +435,7 @@ fn status(out: &Path, json: bool) -> Result<u8> {
     print(&text)
 }
 
-fn rejects(out: &Path, json: bool) -> Result<u8> {
+fn rejects(out: &Output, json: bool) -> Result<u8> {
     let plans = plans(out)?;
     let totals = Totals::read(&Ledger::new(out), &plans)?;
     let mut kinds: std::collections::BTreeMap<String, Vec<Value>> = Default::default();
@@ -452,7 +457,7 @@ fn rejects(out: &Path, json: bool) -> Result<u8> {
     print(&text)
 }
 
-fn verify(out: &Path, json: bool) -> Result<u8> {
+fn verify(out: &Output, json: bool) -> Result<u8> {
     let plans = plans(out)?;
     let faults = finish::verify(out, &plans)?;
     let totals = Totals::read(&Ledger::new(out), &plans)?;
@@ -460,8 +465,7 @@ fn verify(out: &Path, json: bool) -> Result<u8> {
         print(&json!({ "ok": faults.is_empty(), "faults": faults, "samples": totals.samples }).to_string())?;
     } else if faults.is_empty() {
         print(&format!(
-            "{}: {} samples in {} shards are as their receipts say",
-            out.display(),
+            "{out}: {} samples in {} shards are as their receipts say",
             totals.samples,
             totals.objects.len() / 2
         ))?;

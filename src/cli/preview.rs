@@ -19,7 +19,7 @@ mod samples;
 mod sheet;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::Value;
@@ -32,23 +32,24 @@ use crate::op::{Filter, Match, Op};
 use crate::program::{DrawKey, Program, Settings};
 use crate::sink::encode::{Encoding, encode};
 use crate::sink::table::read_rows;
-use crate::store;
+use crate::store::{self, Output};
 use crate::tensor::{Dtype, Layout, Tensor};
 
 /// Largest picture of a sample that is looked at, and largest sheet, in pixels.
 const MAX_PIXELS: u64 = 178_956_970;
 /// Quality of a sheet's and a page's JPEGs.
 const QUALITY: u8 = 90;
+/// The object that is written where no file is named.
+const DEFAULT: &str = "_framemill/preview.jpg";
 
 /// Writes a contact sheet of up to `count` samples of the dataset in `out`, with their captions and detection boxes, and
-/// gives its path: `file`, or `OUT/_framemill/preview.jpg`. The ending chooses the form: `.jpg`, `.jpeg`, `.png`, `.html`.
+/// gives its place: `file`, or `OUT/_framemill/preview.jpg`. The ending chooses the form: `.jpg`, `.jpeg`, `.png`, `.html`.
 ///
 /// # Errors
 /// Usage errors for another ending, a `count` of 0 or more than fit on a sheet, and a folder that is no dataset or has no
 /// sample yet; store errors where a table or every chosen sample cannot be read, or the sheet not be written.
-pub fn preview(out: &Path, file: Option<&Path>, count: usize) -> Result<PathBuf> {
-    let path = file.map_or_else(|| out.join("_framemill").join("preview.jpg"), Path::to_path_buf);
-    let form = Form::of(&path)?;
+pub fn preview(out: &Output, file: Option<&Path>, count: usize) -> Result<String> {
+    let form = Form::of(file.unwrap_or(Path::new(DEFAULT)))?;
     if count == 0 {
         return Err(Error::usage("a preview of 0 samples was asked for: ask for at least 1"));
     }
@@ -56,22 +57,23 @@ pub fn preview(out: &Path, file: Option<&Path>, count: usize) -> Result<PathBuf>
     let total: usize = shards.iter().map(|s| s.rows).sum();
     if total == 0 {
         return Err(Error::usage(format!(
-            "the dataset in {} has no sample yet: wait until `framemill run` has written the first shard",
-            out.display()
+            "the dataset in {out} has no sample yet: wait until `framemill run` has written the first shard"
         )));
     }
     let chosen = spread(count, total);
     if form != Form::Page {
         sheet::check(chosen.len())?;
     }
-    let shown = collect(&shards, &chosen, form.picture_size())?;
+    let shown = collect(out, &shards, &chosen, form.picture_size())?;
     let title = format!("{}: {} of {total} samples", name_of(out), shown.len());
     let bytes = match form {
         Form::Page => page::render(&title, &shown)?,
         Form::Sheet(encoding) => encode(&[sheet::render(&title, &shown)], false, &encoding)?,
     };
-    store::replace(&path, &bytes)?;
-    Ok(path)
+    match file {
+        Some(file) => store::replace(file, &bytes).map(|()| file.display().to_string()),
+        None => out.replace(DEFAULT, &bytes).map(|()| out.place(DEFAULT)),
+    }
 }
 
 /// What is written.
@@ -106,56 +108,61 @@ impl Form {
 
 /// A shard that has its table.
 struct Shard {
-    table: PathBuf,
+    /// Name of its table.
+    table: String,
     split: Option<String>,
     rows: usize,
 }
 
 /// The shards of `out` and of its splits, in the order of their names.
-fn shards(out: &Path) -> Result<Vec<Shard>> {
+fn shards(out: &Output) -> Result<Vec<Shard>> {
     let none = |why: &str| {
         Error::usage(format!(
-            "{} {why}: expected a dataset that `framemill run` wrote, with shard-000000.parquet and the like in it or in a \
-             split's folder",
-            out.display()
+            "{out} {why}: expected a dataset that `framemill run` wrote, with shard-000000.parquet and the like in it or in a \
+             split's folder"
         ))
     };
-    if !out.is_dir() {
-        return Err(none(if out.exists() { "is a file, not a folder" } else { "is not there" }));
+    if let Some(folder) = out.folder().filter(|folder| !folder.is_dir()) {
+        return Err(none(if folder.exists() { "is a file, not a folder" } else { "is not there" }));
     }
-    let here = store::list(out)?;
+    let here = out.list("")?;
     let mut found = Vec::new();
-    add_tables(&here, None, &mut found)?;
-    for folder in here.iter().filter(|p| p.is_dir() && !p.ends_with("_framemill")) {
-        add_tables(&store::list(folder)?, Some(name_of(folder)), &mut found)?;
+    add_tables(out, "", &here, &mut found)?;
+    for folder in here.iter().filter(|name| name.ends_with('/') && *name != "_framemill/") {
+        add_tables(out, folder, &out.list(folder)?, &mut found)?;
     }
-    if found.is_empty() && !out.join("dataset.json").exists() && !out.join("_framemill").exists() {
+    if found.is_empty() && !here.iter().any(|name| name == "dataset.json" || name == "_framemill/") {
         return Err(none("is no dataset"));
     }
     Ok(found)
 }
 
-fn add_tables(paths: &[PathBuf], split: Option<String>, found: &mut Vec<Shard>) -> Result<()> {
-    for path in paths.iter().filter(|p| shard_number(p).is_some()) {
-        let file = File::open(path).map_err(|e| store::failed("read", path, &e))?;
-        let reader = SerializedFileReader::new(file)
-            .map_err(|e| Error::store(format!("the record table {} cannot be read: {e}", path.display())))?;
+/// Appends the shards whose tables are among `names`, which are those in `folder`.
+fn add_tables(out: &Output, folder: &str, names: &[String], found: &mut Vec<Shard>) -> Result<()> {
+    for name in names.iter().filter(|name| shard_number(name).is_some()) {
+        let table = format!("{folder}{name}");
+        let file = out.file(&table)?;
+        let opened = File::open(&file).map_err(|e| store::failed("read", file.as_ref(), &e))?;
+        let reader = SerializedFileReader::new(opened)
+            .map_err(|e| Error::store(format!("the record table {} cannot be read: {e}", out.place(&table))))?;
         let rows = usize::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
-        found.push(Shard { table: path.clone(), split: split.clone(), rows });
+        let split = folder.strip_suffix('/').map(String::from);
+        found.push(Shard { table, split, rows });
     }
     Ok(())
 }
 
-/// `000007` of `shard-000007.parquet`.
-fn shard_number(path: &Path) -> Option<&str> {
-    let name = path.file_name()?.to_str()?.strip_prefix("shard-")?.strip_suffix(".parquet")?;
+/// `000007` of `shard-000007.parquet`, wherever that lies.
+fn shard_number(table: &str) -> Option<&str> {
+    let name = table.rsplit('/').next()?.strip_prefix("shard-")?.strip_suffix(".parquet")?;
     (!name.is_empty() && name.bytes().all(|b| b.is_ascii_digit())).then_some(name)
 }
 
-/// The last component of a path, also of `.`.
-fn name_of(path: &Path) -> String {
-    let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    full.file_name().map_or_else(|| "dataset".into(), |n| n.to_string_lossy().into_owned())
+/// The last component of an output's place, also of `.`.
+fn name_of(out: &Output) -> String {
+    let full = out.folder().and_then(|folder| folder.canonicalize().ok());
+    let place = full.map_or_else(|| out.place(""), |full| full.display().to_string());
+    place.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("dataset").into()
 }
 
 /// Rows to show: `count` of `total`, or all.
@@ -184,14 +191,14 @@ struct Thumb {
 }
 
 /// Reads the chosen rows, ascending, and their pictures.
-fn collect(shards: &[Shard], chosen: &[usize], within: (u32, u32)) -> Result<Vec<Shown>> {
+fn collect(out: &Output, shards: &[Shard], chosen: &[usize], within: (u32, u32)) -> Result<Vec<Shown>> {
     let backend = Cpu::new();
     let (mut shown, mut first_row, mut chosen) = (Vec::new(), 0, chosen);
     for shard in shards {
         let here = chosen.partition_point(|row| *row < first_row + shard.rows);
         let (mine, rest) = chosen.split_at(here);
         if !mine.is_empty() {
-            let mut rows = read_rows(&shard.table)?;
+            let mut rows = read_rows(out.file(&shard.table)?.as_ref())?;
             let records: Vec<Value> =
                 mine.iter().filter_map(|row| rows.get_mut(row - first_row).map(Value::take)).collect();
             let wanted: Vec<samples::Wanted> = mine
@@ -199,7 +206,7 @@ fn collect(shards: &[Shard], chosen: &[usize], within: (u32, u32)) -> Result<Vec
                 .zip(&records)
                 .map(|(row, record)| samples::Wanted { row: row - first_row, record })
                 .collect();
-            let pictures = samples::load(&shard.table, &wanted, |raw| shrink(&backend, raw, within));
+            let pictures = samples::load(out, &shard.table, &wanted, |raw| shrink(&backend, raw, within));
             shown.extend(records.iter().zip(pictures).map(|(record, picture)| Shown {
                 record: record.clone(),
                 split: shard.split.clone(),

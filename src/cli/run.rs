@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -26,7 +26,8 @@ use crate::report::{self, ThisRun};
 use crate::sink::Format;
 use crate::supervise::{self, Finished, News};
 use crate::task::{Ledger, Totals};
-use crate::{finish, store};
+use crate::store::{self, Output};
+use crate::finish;
 
 /// Counts SIGINT and SIGTERM from now on.
 fn signals() -> Result<Arc<AtomicUsize>> {
@@ -44,11 +45,11 @@ fn signals() -> Result<Arc<AtomicUsize>> {
 }
 
 /// Lists the job's inputs; none at all is a usage error unless the job allows it.
-pub fn list(job: &Job, out: Option<&Path>) -> Result<Inputs> {
+pub fn list(job: &Job, out: Option<&Output>) -> Result<Inputs> {
     if job.file.input.uri.is_empty() && !job.file.allow_empty {
         return Err(Error::usage("no input: give --input FILE, FOLDER, GLOB or LIST, or [input] uri in the job file"));
     }
-    let inputs = input::list(&job.file.input, job.file.seed, out)?;
+    let inputs = input::list(&job.file.input, job.file.seed, out.and_then(Output::folder))?;
     if inputs.is_empty() && !job.file.allow_empty {
         return Err(Error::usage(format!(
             "no input: nothing to decode was found in {} ({} other files were ignored); --allow-empty makes this a success",
@@ -94,8 +95,8 @@ fn run_job(
             Err(Error::usage("--append continues a plan, and a stream has none: give --output FOLDER"))
         }
         Some("-") => stream(job, how, heart, begun),
-        Some(uri) => {
-            let out = input::local_path(uri)?;
+        Some(_) => {
+            let out = job.output()?;
             let signals = signals()?;
             let plans = planned(job, &out, append, how)?;
             execute(job, &out, plans, how, engine, &signals, heart, begun)
@@ -104,11 +105,12 @@ fn run_job(
 }
 
 /// `framemill retry`.
-pub fn retry(m: &ArgMatches, out: &Path, engine: Vec<String>) -> Result<u8> {
+pub fn retry(m: &ArgMatches, uri: &str, engine: Vec<String>) -> Result<u8> {
     let begun = Instant::now();
+    let out = &super::output(uri)?;
     let mut plans = super::plans(out)?;
     let mut file: JobFile = plans[0].job()?;
-    file.output.uri = Some(out.to_string_lossy().into_owned());
+    file.output.uri = Some(uri.into());
     if let Some(threads) = m.get_one::<String>("threads") {
         file.threads = threads.parse().map_err(|_| Error::usage(format!("--threads {threads}: expected a number")))?;
     }
@@ -130,8 +132,7 @@ pub fn retry(m: &ArgMatches, out: &Path, engine: Vec<String>) -> Result<u8> {
     let totals = Totals::read(&Ledger::new(out), &plans)?;
     if !totals.finished() {
         return Err(Error::interrupted(format!(
-            "{}: {} tasks are left; run the job to its end before retrying what it rejected",
-            out.display(),
+            "{out}: {} tasks are left; run the job to its end before retrying what it rejected",
             totals.tasks - totals.done
         )));
     }
@@ -178,7 +179,7 @@ impl Telling {
 }
 
 /// Finds the output's plans or makes the first; with `append` one more.
-fn planned(job: &Job, out: &Path, append: bool, how: &Telling) -> Result<Vec<Plan>> {
+fn planned(job: &Job, out: &Output, append: bool, how: &Telling) -> Result<Vec<Plan>> {
     let mut plans = Plan::load_all(out)?;
     if let Some(first) = plans.first() {
         first.check(job, out)?;
@@ -188,7 +189,7 @@ fn planned(job: &Job, out: &Path, append: bool, how: &Telling) -> Result<Vec<Pla
     }
     let inputs = list(job, Some(out))?;
     if plans.is_empty() {
-        store::probe(out)?;
+        out.probe()?;
     }
     let known = Plan::all_identities(&plans)?;
     let changes = Changes::of(&inputs, &known);
@@ -201,7 +202,7 @@ fn planned(job: &Job, out: &Path, append: bool, how: &Telling) -> Result<Vec<Pla
     let again = !plans.is_empty();
     let draft = Draft::new(job, inputs, known, plans.len() as u32 + 1, first_task, &tick)?;
     if again {
-        eprintln!("framemill: since {} was planned {changes}", out.display());
+        eprintln!("framemill: since {out} was planned {changes}");
         if changes.new == 0 {
             return Ok(plans);
         }
@@ -217,7 +218,7 @@ fn planned(job: &Job, out: &Path, append: bool, how: &Telling) -> Result<Vec<Pla
 #[allow(clippy::too_many_arguments)]
 fn execute(
     job: &Job,
-    out: &Path,
+    out: &Output,
     plans: Vec<Plan>,
     how: &Telling,
     engine: Vec<String>,
@@ -230,12 +231,12 @@ fn execute(
     let mut this = ThisRun::default();
     if before.finished() {
         if before.tasks > 0 {
-            eprintln!("framemill: {}: all {} tasks were done before", out.display(), before.tasks);
+            eprintln!("framemill: {out}: all {} tasks were done before", before.tasks);
         }
         this.finished.outcome.skipped = before.tasks;
     } else {
         this.finished =
-            supervised(job, out, how, &engine, signals, heart, before.inputs - before.inputs_done, &mut this.restarts)?;
+            supervised(job, how, &engine, signals, heart, before.inputs - before.inputs_done, &mut this.restarts)?;
     }
     this.finished.peak_memory = supervise::peak_with(this.finished.peak_memory);
     let totals = Totals::read(&ledger, &plans)?;
@@ -247,10 +248,8 @@ fn execute(
     this.wall = begun.elapsed().as_secs_f64();
     let report = report::report(job, &plans[0].header.fingerprint, &totals, &this);
     tell(job, Some(out), how, &report)?;
-    let own_left = plans.iter().flat_map(Plan::tasks).any(|t| {
-        // A receipt that cannot be read was an error above.
-        job.file.tasks.has(t) && !ledger.receipt(t).is_ok_and(|r| r.is_some())
-    });
+    let done = ledger.done()?;
+    let own_left = plans.iter().flat_map(Plan::tasks).any(|t| job.file.tasks.has(t) && !done.contains(&t));
     if own_left {
         let why = this.finished.outcome.left.first().cloned();
         let why = why.unwrap_or_else(|| "interrupted: run the same command again to go on".into());
@@ -286,7 +285,6 @@ fn verdict(job: &Job, totals: &Totals) -> u8 {
 #[allow(clippy::too_many_arguments)]
 fn supervised(
     job: &Job,
-    out: &Path,
     how: &Telling,
     arguments: &[String],
     signals: &AtomicUsize,
@@ -301,7 +299,7 @@ fn supervised(
         command
     };
     let mut progress = Progress::new(&how.progress, inputs)?;
-    let result = supervise::run(job, out, &start, signals, &mut |news| match news {
+    let result = supervise::run(job, &start, signals, &mut |news| match news {
         News::Progress(now) => {
             progress.show(now);
             heart.beat(now);
@@ -316,12 +314,12 @@ fn supervised(
 }
 
 /// Prints and stores the report.
-fn tell(job: &Job, out: Option<&Path>, how: &Telling, report: &Value) -> Result<()> {
+fn tell(job: &Job, out: Option<&Output>, how: &Telling, report: &Value) -> Result<()> {
     let pretty = super::pretty(report) + "\n";
     if let Some(out) = out {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis());
         let name = format!("{now:014}-{}.json", std::process::id());
-        store::replace(&out.join("_framemill").join("reports").join(name), pretty.as_bytes())?;
+        out.replace(&format!("_framemill/reports/{name}"), pretty.as_bytes())?;
     }
     if let Some(file) = &job.file.report {
         store::replace(file, pretty.as_bytes())?;

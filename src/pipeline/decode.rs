@@ -19,7 +19,7 @@ use crate::frame::Frame;
 use crate::plan::Unit;
 use crate::sample::stream_micros;
 use crate::sink::record::{Media, Record};
-use crate::store;
+use crate::store::Output;
 use crate::task::Frames;
 
 /// A chosen frame, or the frames of a clip, on the way to becoming samples.
@@ -177,8 +177,8 @@ pub(super) fn unit(exit: &mut Exit, threads: usize) -> Result<Done, Halt> {
     done.items = exit.items;
     if unit.from.is_none() {
         done.bytes = source.len();
-        if let Some(folder) = &exit.shared.job.file.output.keep_raw {
-            keep(&unit, &*source, Path::new(folder))?;
+        if let Some(raw) = &exit.shared.raw {
+            keep(&unit, &*source, raw)?;
         }
     }
     Ok(done)
@@ -209,29 +209,19 @@ fn unchanged(unit: &Unit, source: &dyn ByteSource) -> Result<()> {
 }
 
 /// Keeps the source file under its identity.
-fn keep(unit: &Unit, source: &dyn ByteSource, folder: &Path) -> Result<()> {
-    use std::io::Write;
+fn keep(unit: &Unit, source: &dyn ByteSource, raw: &Output) -> Result<()> {
     let name = Path::new(crate::input::without_query(&unit.uri));
     let ending = name.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
-    let to = folder.join(format!("{}{ending}", unit.asset()));
-    if std::fs::metadata(&to).is_ok_and(|m| m.len() == source.len()) {
+    let name = format!("{}{ending}", unit.asset());
+    if raw.size(&name)? == Some(source.len()) {
         return Ok(());
     }
-    store::create_folders(folder)?;
-    let temporary = folder.join(format!(".{}.{}.tmp", unit.asset(), std::process::id()));
-    let mut file = std::fs::File::create(&temporary).map_err(|e| store::failed("create", &temporary, &e))?;
-    let (mut at, mut buffer) = (0, vec![0; 1 << 20]);
-    loop {
-        match source.read_at(at, &mut buffer).map_err(|e| unreadable(unit, &e))? {
-            0 => break,
-            n => file
-                .write_all(&buffer[..n])
-                .map_err(|e| store::failed("write", &temporary, &e))
-                .map(|()| at += n as u64)?,
-        }
-    }
-    file.sync_all().map_err(|e| store::failed("sync", &temporary, &e))?;
-    store::rename(&temporary, &to)
+    let mut at = 0;
+    raw.write(&name, &mut |buffer| {
+        let n = source.read_at(at, buffer).map_err(|e| unreadable(unit, &e))?;
+        at += n as u64;
+        Ok(n)
+    })
 }
 
 /// Crashes and hangs on demand, for tests of the supervisor.

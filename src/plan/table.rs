@@ -16,7 +16,7 @@ use super::Unit;
 use crate::error::{Error, Result};
 use crate::sample::Rational;
 use crate::sink::record::{Cell, Column};
-use crate::store;
+use crate::store::{self, Output, Scratch};
 
 /// Rows written at a time, which bounds the memory that planning millions takes.
 const BATCH: usize = 65_536;
@@ -30,20 +30,14 @@ pub(super) trait Units: FnOnce(&mut dyn FnMut(Unit) -> Result<()>) -> Result<()>
 impl<F: FnOnce(&mut dyn FnMut(Unit) -> Result<()>) -> Result<()>> Units for F {}
 
 /// Writes the units that `units` gives, and gives the file's name.
-pub(super) fn write(folder: &Path, columns: &[Column], units: impl Units) -> Result<String> {
-    store::create_folders(folder)?;
-    let temporary = folder.join(format!(".plan-{}.tmp", std::process::id()));
-    let result = write_to(&temporary, columns, units).and_then(|()| {
-        let (_, digest) = crate::sink::file_digest(&temporary)?;
-        let name = format!("plan-{}.parquet", &digest[..16]);
-        store::rename(&temporary, &folder.join(&name))?;
-        Ok(name)
-    });
-    if result.is_err() {
-        // The first error is the one to tell; a hidden leftover harms nobody.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    result
+pub(super) fn write(out: &Output, columns: &[Column], units: impl Units) -> Result<String> {
+    let scratch = Scratch::new(out.scratch(), &store::worker(), "plan")?;
+    let temporary = scratch.path("plan.parquet");
+    write_to(&temporary, columns, units)?;
+    let (_, digest) = store::file_digest(&temporary)?;
+    let name = format!("plan-{}.parquet", &digest[..16]);
+    out.put(&temporary, &super::named(&name))?;
+    Ok(name)
 }
 
 fn write_to(path: &Path, columns: &[Column], units: impl Units) -> Result<()> {
@@ -203,7 +197,7 @@ mod tests {
     }
 
     fn write(folder: &Path, units: &[Unit], columns: &[Column]) -> Result<String> {
-        super::write(folder, columns, |each| units.iter().cloned().try_for_each(each))
+        super::write(&Output::at(folder), columns, |each| units.iter().cloned().try_for_each(each))
     }
 
     #[test]
@@ -214,7 +208,7 @@ mod tests {
         let all = units(8);
         let name = write(dir.path(), &all, &columns).unwrap();
         assert_eq!(name, write(dir.path(), &all, &columns).unwrap(), "the same units, the same file");
-        let path = dir.path().join(name);
+        let path = dir.path().join("_framemill").join(name);
         assert_eq!(task_rows(&path, 5, 3).unwrap(), [0, 3, 6, 8]);
         assert!(task_rows(&path, 5, 4).is_err());
         assert_eq!(read(&path, 3, 3, &columns).unwrap(), all[3..6]);
@@ -224,7 +218,7 @@ mod tests {
     #[test]
     fn an_empty_plan_is_a_plan() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(write(dir.path(), &[], &[]).unwrap());
+        let path = dir.path().join("_framemill").join(write(dir.path(), &[], &[]).unwrap());
         assert_eq!(task_rows(&path, 0, 0).unwrap(), [0]);
     }
 }

@@ -5,13 +5,12 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Object, table};
+use super::table;
 use crate::error::{Error, Result};
-use crate::store;
+use crate::store::{self, Object, Output};
 
 /// How what was found is named.
 #[derive(Debug, Clone)]
@@ -39,12 +38,12 @@ struct Row {
 
 impl Annotations {
     /// Calls `each` with every row, in order.
-    fn rows(&self, out: &Path, objects: &[Object], mut each: impl FnMut(Row) -> Result<()>) -> Result<()> {
+    fn rows(&self, out: &Output, objects: &[Object], mut each: impl FnMut(Row) -> Result<()>) -> Result<()> {
         for object in objects.iter().filter(|o| o.path.ends_with(".parquet")) {
             let (prefix, name) = object.path.rsplit_once('/').map_or(("", object.path.as_str()), |(p, n)| (p, n));
             let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
             let task = name.trim_start_matches("shard-").trim_end_matches(".parquet");
-            for record in table::read_rows(&out.join(&object.path))? {
+            for record in table::read_rows(out.file(&object.path)?.as_ref())? {
                 let key = record["key"].as_str().unwrap_or_default();
                 let file = match self.images {
                     true => format!("{prefix}images/{task}/{key}.{}", self.ext),
@@ -57,7 +56,7 @@ impl Annotations {
     }
 
     /// All classes: what labels name, and of detectors without labels those that were found.
-    fn categories(&self, out: &Path, objects: &[Object]) -> Result<Vec<Category>> {
+    fn categories(&self, out: &Output, objects: &[Object]) -> Result<Vec<Category>> {
         let mut found = std::collections::BTreeSet::new();
         if self.detectors.iter().any(|(_, labels)| labels.is_empty()) {
             self.rows(out, objects, |row| {
@@ -86,9 +85,9 @@ impl Annotations {
     ///
     /// # Errors
     /// Store errors.
-    pub fn coco(&self, out: &Path, objects: &[Object]) -> Result<()> {
+    pub fn coco(&self, out: &Output, objects: &[Object]) -> Result<()> {
         let categories = self.categories(out, objects)?;
-        table::whole(&out.join("annotations.coco.json"), |temp| {
+        table::whole(out, "annotations.coco.json", |temp| {
             let failed = |e: std::io::Error| store::failed("write", temp, &e);
             let mut file = BufWriter::new(File::create_new(temp).map_err(failed)?);
             let mut put = |text: String| file.write_all(text.as_bytes()).map_err(failed);
@@ -128,7 +127,7 @@ impl Annotations {
     ///
     /// # Errors
     /// Store errors.
-    pub fn yolo(&self, out: &Path, objects: &[Object], splits: &[String]) -> Result<()> {
+    pub fn yolo(&self, out: &Output, objects: &[Object], splits: &[String]) -> Result<()> {
         let categories = self.categories(out, objects)?;
         self.rows(out, objects, |row| {
             let (w, h) = (row.record["width"].as_f64().unwrap_or(1.0), row.record["height"].as_f64().unwrap_or(1.0));
@@ -138,11 +137,8 @@ impl Annotations {
                 text += &format!("{category} {cx:.6} {cy:.6} {:.6} {:.6}\n", (x2 - x1) / w, (y2 - y1) / h);
             }
             let labels = row.file.replacen("images/", "labels/", 1);
-            let labels = out.join(labels).with_extension("txt");
-            if let Some(folder) = labels.parent() {
-                store::create_folders(folder)?;
-            }
-            store::replace(&labels, text.as_bytes())
+            let stem = labels.rsplit_once('.').map_or(labels.as_str(), |(stem, _)| stem);
+            out.replace(&format!("{stem}.txt"), text.as_bytes())
         })?;
         let mut text = String::from("path: .\n");
         let has = |name: &str| splits.iter().any(|s| s == name);
@@ -158,7 +154,7 @@ impl Annotations {
             // JSON's strings are YAML's.
             text += &format!("  {i}: {}\n", Value::from(category.name.as_str()));
         }
-        store::replace(&out.join("data.yaml"), text.as_bytes())
+        out.replace("data.yaml", text.as_bytes())
     }
 }
 

@@ -2,37 +2,13 @@
 //! rename; its records are in the shard's table.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use super::{Body, Object, Part, Sample, file_digest, hex};
+use super::{Body, Part, Sample};
 use crate::error::{Error, Result};
-use crate::store;
-
-/// Size of all files of a folder, and the digest of its listing: what `LC_ALL=C sha256sum *` prints in it (digest, two
-/// spaces, name, newline; sorted by name). Reads every file.
-pub fn folder_digest(folder: &Path) -> Result<(u64, String)> {
-    if !folder.is_dir() {
-        return Err(store::failed("read", folder, &std::io::Error::from(std::io::ErrorKind::NotFound)));
-    }
-    let mut files = Vec::new();
-    for path in store::list(folder)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (bytes, sha256) = file_digest(&path)?;
-        files.push((name, bytes, sha256));
-    }
-    Ok(listing_digest(&files))
-}
-
-/// The same from (name, size, digest) of each file, sorted by name.
-fn listing_digest(files: &[(String, u64, String)]) -> (u64, String) {
-    let mut sha = Sha256::new();
-    for (name, _, sha256) in files {
-        sha.update(format!("{sha256}  {name}\n"));
-    }
-    (files.iter().map(|f| f.1).sum(), hex(&sha.finalize()))
-}
+use crate::store::{self, Object, hex, listing_digest};
 
 /// A shard's folder.
 pub(super) struct FolderBody {

@@ -14,8 +14,8 @@ pub mod webdataset;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::store::{self, Published};
+use crate::store::{self, Object, Output, Scratch, hex};
 use crate::tensor::Dtype;
 use encode::Encoding;
 use record::{Column, Record};
@@ -160,37 +160,6 @@ pub fn check_field(ext: &str) -> Result<()> {
     Ok(())
 }
 
-/// A file, or a folder of files, of the finished dataset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Object {
-    /// Relative to the output; a folder's ends in `/`.
-    pub path: String,
-    /// Size, of a folder that of all its files.
-    pub bytes: u64,
-    /// Digest of the content; of a folder that of its listing (see [`images::folder_digest`]).
-    pub sha256: String,
-}
-
-impl Object {
-    /// What is under `path` in `out` now, read in full. A missing object is a store error.
-    pub fn measure(out: &Path, path: &str) -> Result<Object> {
-        let full = out.join(path);
-        let (bytes, sha256) = if path.ends_with('/') { images::folder_digest(&full) } else { file_digest(&full) }?;
-        Ok(Object { path: path.into(), bytes, sha256 })
-    }
-}
-
-/// Size and digest of a file.
-pub(crate) fn file_digest(path: &Path) -> Result<(u64, String)> {
-    let mut digest = Hashing::new(io::sink());
-    File::open(path).and_then(|mut f| io::copy(&mut f, &mut digest)).map_err(|e| store::failed("read", path, &e))?;
-    Ok(digest.result())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 /// Counts and digests what passes through.
 struct Hashing<W> {
     inner: W,
@@ -234,54 +203,6 @@ fn finish_file(mut file: HashedFile, path: &Path) -> Result<(u64, String)> {
     Ok(file.result())
 }
 
-/// A folder of one task's temporaries, `_framemill/partial/WORKER/TASK`; gone when dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    /// A fresh, empty folder; what a crashed run of the same worker left there is removed.
-    fn new(out: &Path, worker: &str, name: &str) -> Result<Self> {
-        let worker = out.join("_framemill").join("partial").join(worker);
-        let folder = worker.join(name);
-        loop {
-            store::create_folders(&worker)?;
-            match fs::create_dir(&folder) {
-                Ok(()) => return Ok(Scratch(folder)),
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                    fs::remove_dir_all(&folder).map_err(|e| store::failed("clean up", &folder, &e))?;
-                }
-                // Another task of this worker ended just now and took the empty folder with it.
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                Err(e) => return Err(store::failed("create the folder", &folder, &e)),
-            }
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn remove(self) -> Result<()> {
-        fs::remove_dir_all(&self.0).map_err(|e| store::failed("clean up", &self.0, &e))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Best effort: what stays is in nobody's way and is cleaned up by the next run of this worker.
-        let _ = fs::remove_dir_all(&self.0);
-        // Only goes when no other task of this worker has a folder in it.
-        if let Some(worker) = self.0.parent() {
-            let _ = fs::remove_dir(worker);
-        }
-    }
-}
-
-/// Which file or folder has this name now, if any: it changes when another takes the name.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()))
-}
-
 /// Something finished in the scratch folder, on disk, with the name that it is to have.
 struct Part {
     temp: PathBuf,
@@ -301,7 +222,7 @@ trait Body: Send {
 
 /// Writes one task's samples. Nothing is visible until [`Finished::publish`]; dropping it is [`ShardWriter::abort`].
 pub struct ShardWriter {
-    out: PathBuf,
+    out: Output,
     prefix: String,
     task: u64,
     // The files are closed before the folder goes: fields drop in this order.
@@ -315,14 +236,14 @@ impl ShardWriter {
     /// Starts the shard of `task` in `out`, or in its folder `split`. `worker` names this process's temporaries: no two
     /// that live at the same time may share it.
     pub fn begin(
-        out: &Path,
+        out: &Output,
         split: Option<&str>,
         task: u64,
         worker: &str,
         format: Format,
         columns: &[Column],
     ) -> Result<Self> {
-        let scratch = Scratch::new(out, worker, &format!("{task:06}"))?;
+        let scratch = Scratch::new(out.scratch(), worker, &format!("{task:06}"))?;
         let body: Box<dyn Body> = match format {
             Format::Webdataset => Box::new(webdataset::TarBody::create(scratch.path("data.tar"), columns)?),
             Format::Images => Box::new(images::FolderBody::create(scratch.path("images"))?),
@@ -330,7 +251,7 @@ impl ShardWriter {
         };
         let table = TableWriter::new(hashed_file(&scratch.path("table.parquet"))?, columns)?;
         let prefix = split.map(|s| format!("{s}/")).unwrap_or_default();
-        Ok(ShardWriter { out: out.into(), prefix, task, body, table, keys: HashSet::new(), scratch })
+        Ok(ShardWriter { out: out.clone(), prefix, task, body, table, keys: HashSet::new(), scratch })
     }
 
     /// Appends a sample. After an error the shard can only be aborted.
@@ -391,62 +312,21 @@ pub struct Finished {
     pub objects: Vec<Object>,
     /// How many samples there are.
     pub samples: u64,
-    out: PathBuf,
+    out: Output,
     task: u64,
     parts: Vec<Part>,
     scratch: Scratch,
 }
 
 impl Finished {
-    /// Gives everything its final name, each object whole or not at all, and returns the objects for the receipt.
-    ///
-    /// A name that is taken by the same content is fine. One that is taken by other content is an orphan of a run that
-    /// did not get as far as its receipt, and is replaced; if there is a receipt the committed objects stay, and the
-    /// difference is a bug that names both.
+    /// Gives everything its final name, each object whole or not at all, and returns the objects for the receipt. See
+    /// [`store::Store::publish`].
     pub fn publish(self) -> Result<Vec<Object>> {
         for part in &self.parts {
-            let to = self.out.join(&part.object.path);
-            while store::publish(&part.temp, &to)? == Published::Taken && !self.settle(part, &to)? {}
+            self.out.publish(&part.temp, &part.object, &store::receipt_name(self.task))?;
         }
         self.scratch.remove()?;
         Ok(self.objects)
-    }
-
-    /// Deals with what has the name `to` already. True if it is just what `part` is, false if the name should be free
-    /// now.
-    fn settle(&self, part: &Part, to: &Path) -> Result<bool> {
-        let Some(seen) = identity(to) else { return Ok(false) };
-        let there = match Object::measure(&self.out, &part.object.path) {
-            // Another worker on the same task took the orphan away.
-            Err(_) if identity(to).is_none() => return Ok(false),
-            other => other?,
-        };
-        if there == part.object {
-            return Ok(true);
-        }
-        let receipt = store::receipt_path(&self.out, self.task);
-        if receipt.exists() {
-            return Err(Error::bug(format!(
-                "task {} is committed with other bytes than it gave here: {} has sha256 {}, ours {}. The same job must \
-                 give the same bytes: please report this; the committed shard was left as it is",
-                self.task,
-                to.display(),
-                there.sha256,
-                part.object.sha256
-            )));
-        }
-        let aside = self.scratch.path("orphan");
-        match fs::rename(to, &aside) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
-            other => other.map_err(|e| store::failed("replace", to, &e))?,
-        }
-        if identity(&aside) != Some(seen) || receipt.exists() {
-            // Not the orphan that was seen, or one no longer: it goes back, and is looked at again.
-            store::publish(&aside, to)?;
-            return Ok(false);
-        }
-        let removed = if aside.is_dir() { fs::remove_dir_all(&aside) } else { fs::remove_file(&aside) };
-        removed.map_err(|e| store::failed("replace", to, &e)).map(|()| false)
     }
 
     /// Throws everything away.
@@ -457,6 +337,9 @@ impl Finished {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
     fn sample(i: u8, format: Format) -> Sample {
@@ -467,7 +350,7 @@ mod tests {
     }
 
     fn shard(out: &Path, worker: &str, format: Format, samples: &[u8]) -> Finished {
-        let mut writer = ShardWriter::begin(out, Some("train"), 7, worker, format, &[]).unwrap();
+        let mut writer = ShardWriter::begin(&Output::at(out), Some("train"), 7, worker, format, &[]).unwrap();
         samples.iter().for_each(|i| writer.write(sample(*i, format)).unwrap());
         writer.finish().unwrap()
     }
@@ -510,7 +393,7 @@ mod tests {
                 [name, "train/shard-000007.parquet"]
             );
             for object in &objects {
-                assert_eq!(&Object::measure(dir.path(), &object.path).unwrap(), object);
+                assert_eq!(&Output::at(dir.path()).measure(&object.path).unwrap(), object);
             }
             assert!(is_empty(&dir.path().join("_framemill/partial")), "{format}");
         }
@@ -522,7 +405,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             drop(shard(dir.path(), "w", format, &[1]));
             shard(dir.path(), "w", format, &[1]).abort().unwrap();
-            let mut writer = ShardWriter::begin(dir.path(), None, 0, "w", format, &[]).unwrap();
+            let mut writer = ShardWriter::begin(&Output::at(dir.path()), None, 0, "w", format, &[]).unwrap();
             writer.write(sample(1, format)).unwrap();
             writer.abort().unwrap();
             assert!(tree(dir.path()).is_empty());
@@ -534,13 +417,13 @@ mod tests {
     fn guesses_of_the_number_of_samples_change_nothing() {
         let written = |guesses: [Option<usize>; 3]| {
             let dir = tempfile::tempdir().unwrap();
-            let mut writer = ShardWriter::begin(dir.path(), None, 7, "w", Format::Tensors, &[]).unwrap();
+            let mut writer = ShardWriter::begin(&Output::at(dir.path()), None, 7, "w", Format::Tensors, &[]).unwrap();
             for (i, guess) in (1..).zip(guesses) {
                 guess.into_iter().for_each(|samples| writer.expect(samples));
                 writer.write(sample(i, Format::Tensors)).unwrap();
             }
             let objects = writer.finish().unwrap().publish().unwrap();
-            assert_eq!(Object::measure(dir.path(), &objects[0].path).unwrap(), objects[0], "{guesses:?}");
+            assert_eq!(Output::at(dir.path()).measure(&objects[0].path).unwrap(), objects[0], "{guesses:?}");
             objects
         };
         let without = written([None; 3]);
@@ -581,7 +464,7 @@ mod tests {
             assert_eq!(tree(dir.path()), first);
             let objects = shard(dir.path(), "c", format, &[1, 3]).publish().unwrap();
             assert_ne!(tree(dir.path()), first);
-            assert_eq!(Object::measure(dir.path(), &objects[0].path).unwrap(), objects[0]);
+            assert_eq!(Output::at(dir.path()).measure(&objects[0].path).unwrap(), objects[0]);
             assert!(is_empty(&dir.path().join("_framemill/partial")));
         }
     }
@@ -591,7 +474,7 @@ mod tests {
         for format in Format::ALL {
             let dir = tempfile::tempdir().unwrap();
             shard(dir.path(), "a", format, &[1, 2]).publish().unwrap();
-            store::create_only(&store::receipt_path(dir.path(), 7), b"{}").unwrap();
+            Output::at(dir.path()).create_only(&store::receipt_name(7), b"{}").unwrap();
             let committed = tree(dir.path());
             let error = shard(dir.path(), "late", format, &[1, 3]).publish().unwrap_err();
             assert_eq!(error.exit_code(), 70, "{error}");
@@ -647,7 +530,7 @@ mod tests {
     #[test]
     fn wrong_samples_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = ShardWriter::begin(dir.path(), None, 0, "w", Format::Tensors, &[]).unwrap();
+        let mut writer = ShardWriter::begin(&Output::at(dir.path()), None, 0, "w", Format::Tensors, &[]).unwrap();
         writer.write(sample(1, Format::Tensors)).unwrap();
         assert_eq!(writer.write(sample(1, Format::Tensors)).unwrap_err().exit_code(), 70, "a key that is there");
         let other = Sample { shape: vec![1, 4, 3], ..sample(2, Format::Tensors) };
@@ -669,7 +552,7 @@ mod tests {
     #[test]
     fn tensors_in_bf16_go_to_safetensors() {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = ShardWriter::begin(dir.path(), None, 3, "w", Format::Tensors, &[]).unwrap();
+        let mut writer = ShardWriter::begin(&Output::at(dir.path()), None, 3, "w", Format::Tensors, &[]).unwrap();
         for i in 0..3 {
             let data = vec![i; 24];
             writer.write(Sample { data, dtype: Dtype::Bf16, ..sample(i, Format::Tensors) }).unwrap();

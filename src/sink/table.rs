@@ -21,10 +21,9 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde_json::{Map, Value};
 
-use super::Scratch;
 use super::record::{Cell, Column, ColumnType, Detection, Record, output_names};
 use crate::error::{Error, Result};
-use crate::store;
+use crate::store::{self, Output, Scratch};
 
 /// Rows of a row group at most.
 const GROUP_ROWS: usize = 16_384;
@@ -355,42 +354,41 @@ pub fn read_rows(parquet: &Path) -> Result<Vec<Value>> {
 }
 
 /// The schema that all tables share; that of a record without further columns where there is no table.
-fn common_schema(parquets: &[PathBuf]) -> Result<Arc<Schema>> {
-    let Some(first) = parquets.first() else { return schema(&[]) };
-    let expected = Rows::open(first)?.schema;
-    for path in &parquets[1..] {
-        if Rows::open(path)?.schema.fields() != expected.fields() {
+fn common_schema(out: &Output, tables: &[String]) -> Result<Arc<Schema>> {
+    let Some(first) = tables.first() else { return schema(&[]) };
+    let expected = Rows::open(out.file(first)?.as_ref())?.schema;
+    for table in &tables[1..] {
+        if Rows::open(out.file(table)?.as_ref())?.schema.fields() != expected.fields() {
             return Err(Error::store(format!(
                 "the record tables {} and {} have different columns, but all shards of a dataset have the same: one of \
                  them belongs to another dataset",
-                first.display(),
-                path.display()
+                out.place(first),
+                out.place(table)
             )));
         }
     }
     Ok(expected)
 }
 
-/// Makes `out` by `write` under a temporary name beside it, then gives it its name.
-pub(super) fn whole(out: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let folder = out.parent().unwrap_or(Path::new(""));
-    let scratch = Scratch::new(folder, &format!("{}-merge", store::worker()), "table")?;
+/// Makes the object `name` by `write` as a temporary file, then gives it its name.
+pub(super) fn whole(out: &Output, name: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let scratch = Scratch::new(out.scratch(), &format!("{}-merge", store::worker()), "table")?;
     let temp = scratch.path("table");
     write(&temp)?;
     File::open(&temp).and_then(|f| f.sync_all()).map_err(|e| store::failed("sync", &temp, &e))?;
-    store::rename(&temp, out)
+    out.put(&temp, name)
 }
 
 /// Merges record tables into one CSV, in the given order: a header, empty for null, nested values as JSON text.
-pub fn merge_csv(parquets: &[PathBuf], out: &Path) -> Result<()> {
-    let schema = common_schema(parquets)?;
-    whole(out, |temp| {
+pub fn merge_csv(out: &Output, tables: &[String], name: &str) -> Result<()> {
+    let schema = common_schema(out, tables)?;
+    whole(out, name, |temp| {
         let file = File::create_new(temp).map_err(|e| store::failed("create", temp, &e))?;
         let mut csv = csv::Writer::from_writer(BufWriter::new(file));
         let failed = |e: csv::Error| store::failed("write", temp, &std::io::Error::from(e));
         csv.write_record(schema.fields().iter().map(|f| f.name())).map_err(failed)?;
-        for path in parquets {
-            Rows::open(path)?.for_each(|values| {
+        for table in tables {
+            Rows::open(out.file(table)?.as_ref())?.for_each(|values| {
                 csv.write_record(values.into_iter().map(|value| match value {
                     Value::Null => String::new(),
                     Value::String(text) => text,
@@ -405,10 +403,10 @@ pub fn merge_csv(parquets: &[PathBuf], out: &Path) -> Result<()> {
 
 /// Merges record tables into one SQLite database with the table `records`, in the given order, and an index on its key.
 /// Nested values are JSON text, booleans 0 and 1.
-pub fn merge_sqlite(parquets: &[PathBuf], out: &Path) -> Result<()> {
-    let schema = common_schema(parquets)?;
-    whole(out, |temp| {
-        let failed = |e: rusqlite::Error| sqlite_failed(out, &e);
+pub fn merge_sqlite(out: &Output, tables: &[String], name: &str) -> Result<()> {
+    let schema = common_schema(out, tables)?;
+    whole(out, name, |temp| {
+        let failed = |e: rusqlite::Error| sqlite_failed(temp, &e);
         let mut db = rusqlite::Connection::open(temp).map_err(failed)?;
         // The file is synced and renamed when whole: a journal would protect nothing.
         db.execute_batch("PRAGMA page_size = 4096; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
@@ -422,8 +420,8 @@ pub fn merge_sqlite(parquets: &[PathBuf], out: &Path) -> Result<()> {
         transaction.execute_batch(&format!("CREATE TABLE records ({})", columns.join(", "))).map_err(failed)?;
         let marks = vec!["?"; columns.len()].join(", ");
         let mut insert = transaction.prepare(&format!("INSERT INTO records VALUES ({marks})")).map_err(failed)?;
-        for path in parquets {
-            Rows::open(path)?.for_each(|values| {
+        for table in tables {
+            Rows::open(out.file(table)?.as_ref())?.for_each(|values| {
                 insert.execute(rusqlite::params_from_iter(values.into_iter().map(sql_value))).map_err(failed)?;
                 Ok(())
             })?;
@@ -540,10 +538,10 @@ mod tests {
     #[test]
     fn tables_of_other_columns_are_not_merged() {
         let dir = tempfile::tempdir().unwrap();
-        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-        std::fs::write(&a, table(1)).unwrap();
-        std::fs::write(&b, TableWriter::new(Vec::new(), &[]).unwrap().finish().unwrap()).unwrap();
-        let error = merge_csv(&[a, b], &dir.path().join("records.csv")).unwrap_err();
+        let out = Output::at(dir.path());
+        out.replace("a", &table(1)).unwrap();
+        out.replace("b", &TableWriter::new(Vec::new(), &[]).unwrap().finish().unwrap()).unwrap();
+        let error = merge_csv(&out, &["a".into(), "b".into()], "records.csv").unwrap_err();
         assert!(error.message.contains("different columns"), "{error}");
         assert!(!dir.path().join("records.csv").exists());
     }

@@ -12,9 +12,9 @@ use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
 
-use super::{Body, Object, Part, Sample, file_digest, hex};
+use super::{Body, Part, Sample};
 use crate::error::{Error, RejectKind, Result};
-use crate::store;
+use crate::store::{self, Object, file_digest, hex};
 use crate::tensor::Dtype;
 
 /// Bytes of the header of a streamed array. NumPy itself writes 128 for such shapes, and both formats want a multiple

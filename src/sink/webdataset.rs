@@ -6,9 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::record::Column;
-use super::{Body, HashedFile, Object, Part, Sample, finish_file, hashed_file};
+use super::{Body, HashedFile, Part, Sample, finish_file, hashed_file};
 use crate::error::{Error, Result};
-use crate::store;
+use crate::store::{self, Object};
 
 /// Tar works in blocks of this many bytes.
 const BLOCK: usize = 512;

@@ -11,6 +11,7 @@ use super::{MAX_PIXELS, shard_number};
 use crate::decode::image::{self, PhotoOptions};
 use crate::frame::{Frame, PixelFormat};
 use crate::sink::tensors::Container;
+use crate::store::{Fetched, Output};
 
 /// Endings of samples' data.
 const ENDINGS: [&str; 5] = ["jpg", "png", "webp", "npy", "safetensors"];
@@ -42,21 +43,50 @@ pub struct Raw {
 
 /// Reads the wanted samples of the shard with this table, one by one, and gives what `each` makes of them or why there is
 /// none, in the order of `wanted`.
-pub fn load<T>(table: &Path, wanted: &[Wanted], each: impl Fn(Raw) -> Result<T, String>) -> Vec<Result<T, String>> {
-    let tar = table.with_extension("tar");
-    let array = [Container::Npy, Container::Safetensors].map(|c| (table.with_extension(c.ext()), c));
-    let folder = table.parent().unwrap_or(Path::new("")).join("images").join(shard_number(table).unwrap_or_default());
-    if tar.is_file() {
-        return from_tar(&tar, wanted, each);
+pub fn load<T>(
+    out: &Output,
+    table: &str,
+    wanted: &[Wanted],
+    each: impl Fn(Raw) -> Result<T, String>,
+) -> Vec<Result<T, String>> {
+    match find(out, table) {
+        Ok(Data::Tar(file)) => from_tar(file.as_ref(), wanted, each),
+        Ok(Data::Array(file, container)) => {
+            wanted.iter().map(|w| from_array(file.as_ref(), container, w).and_then(&each)).collect()
+        }
+        Ok(Data::Folder(folder)) => wanted.iter().map(|w| from_folder(out, &folder, w).and_then(&each)).collect(),
+        Err(why) => wanted.iter().map(|_| Err(why.clone())).collect(),
     }
-    if let Some((path, container)) = array.iter().find(|(path, _)| path.is_file()) {
-        return wanted.iter().map(|w| from_array(path, *container, w).and_then(&each)).collect();
+}
+
+/// Where a shard's samples are.
+enum Data {
+    Tar(Fetched),
+    Array(Fetched, Container),
+    Folder(String),
+}
+
+/// The data that belongs to a table.
+fn find(out: &Output, table: &str) -> Result<Data, String> {
+    let stem = table.strip_suffix(".parquet").unwrap_or(table);
+    let there = |name: &str| out.size(name).map(|size| size.is_some()).map_err(|e| e.message);
+    let fetch = |name: &str| out.file(name).map_err(|e| e.message);
+    let tar = format!("{stem}.tar");
+    if there(&tar)? {
+        return Ok(Data::Tar(fetch(&tar)?));
     }
-    if folder.is_dir() {
-        return wanted.iter().map(|w| from_folder(&folder, w).and_then(&each)).collect();
+    for container in [Container::Npy, Container::Safetensors] {
+        let array = format!("{stem}.{}", container.ext());
+        if there(&array)? {
+            return Ok(Data::Array(fetch(&array)?, container));
+        }
     }
-    let missing = format!("the data of {} is missing", name(table));
-    wanted.iter().map(|_| Err(missing.clone())).collect()
+    let above = table.rsplit_once('/').map_or(String::new(), |(above, _)| format!("{above}/"));
+    let folder = format!("{above}images/{}/", shard_number(table).unwrap_or_default());
+    match out.list(&folder).map_err(|e| e.message)?.is_empty() {
+        true => Err(format!("the data of {table} is missing")),
+        false => Ok(Data::Folder(folder)),
+    }
 }
 
 fn name(path: &Path) -> String {
@@ -89,18 +119,19 @@ fn from_tar<T>(path: &Path, wanted: &[Wanted], each: impl Fn(Raw) -> Result<T, S
     found.into_iter().map(|picture| picture.unwrap_or_else(|| Err(missing.clone()))).collect()
 }
 
-fn from_folder(folder: &Path, wanted: &Wanted) -> Result<Raw, String> {
+fn from_folder(out: &Output, folder: &str, wanted: &Wanted) -> Result<Raw, String> {
     let key = wanted.key();
     // A key is a plain name; another one could lead out of the folder.
     if key.is_empty() || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Err("the key is no plain name".into());
     }
     for ending in ENDINGS {
-        if let Ok(file) = File::open(folder.join(format!("{key}.{ending}"))) {
-            return decode(&mut BufReader::new(file), ending, wanted);
+        let data = out.read(&format!("{folder}{key}.{ending}")).map_err(|e| e.message)?;
+        if let Some(data) = data {
+            return decode(&mut data.as_slice(), ending, wanted);
         }
     }
-    Err(format!("the sample is missing in images/{}", name(folder)))
+    Err(format!("the sample is missing in {}", folder.trim_end_matches('/')))
 }
 
 fn from_array(path: &Path, container: Container, wanted: &Wanted) -> Result<Raw, String> {

@@ -103,7 +103,7 @@ fn sample(kind: Kind, i: usize) -> Sample {
 }
 
 fn write(out: &Path, split: Option<&str>, task: u64, kind: Kind, samples: std::ops::Range<usize>) {
-    let mut writer = ShardWriter::begin(out, split, task, "w", kind.format, &[]).unwrap();
+    let mut writer = ShardWriter::begin(&Output::at(out), split, task, "w", kind.format, &[]).unwrap();
     samples.for_each(|i| writer.write(sample(kind, i)).unwrap());
     writer.finish().unwrap().publish().unwrap();
 }
@@ -112,11 +112,12 @@ fn write(out: &Path, split: Option<&str>, task: u64, kind: Kind, samples: std::o
 fn sheet_of(kind: Kind) -> image::RgbImage {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), None, 7, kind, 0..3);
-    read(&preview(dir.path(), Some(&dir.path().join("sheet.png")), 40).unwrap())
+    read(&preview(&Output::at(dir.path()), Some(&dir.path().join("sheet.png")), 40).unwrap())
 }
 
-fn read(path: &Path) -> image::RgbImage {
-    image::load_from_memory(&std::fs::read(path).unwrap()).or_else(|_| decode_jpeg(path)).unwrap().to_rgb8()
+fn read(path: &str) -> image::RgbImage {
+    let decoded = image::load_from_memory(&std::fs::read(path).unwrap()).or_else(|_| decode_jpeg(Path::new(path)));
+    decoded.unwrap().to_rgb8()
 }
 
 fn decode_jpeg(path: &Path) -> Result<image::DynamicImage> {
@@ -248,14 +249,14 @@ fn samples_are_spread_evenly_over_shards_and_splits() {
     write(dir.path(), Some("train"), 0, kind, 1..2);
     write(dir.path(), Some("train"), 1, kind, 2..3);
     let names = |shards: &[Shard]| shards.iter().map(|s| (s.split.clone().unwrap(), s.rows)).collect::<Vec<_>>();
-    let found = shards(dir.path()).unwrap();
+    let found = shards(&Output::at(dir.path())).unwrap();
     assert_eq!(names(&found), [("train".to_string(), 1), ("train".to_string(), 1), ("val".to_string(), 1)]);
-    let sheet = read(&preview(dir.path(), Some(&dir.path().join("a.png")), 3).unwrap());
+    let sheet = read(&preview(&Output::at(dir.path()), Some(&dir.path().join("a.png")), 3).unwrap());
     for (cell, i) in CELLS.into_iter().zip([1, 2, 0]) {
         assert!(shows(&sheet, cell, i, 0), "{i}");
     }
     // One of three: the middle one.
-    let sheet = read(&preview(dir.path(), Some(&dir.path().join("b.png")), 1).unwrap());
+    let sheet = read(&preview(&Output::at(dir.path()), Some(&dir.path().join("b.png")), 1).unwrap());
     assert!(shows(&sheet, CELLS[0], 2, 0));
 }
 
@@ -263,16 +264,16 @@ fn samples_are_spread_evenly_over_shards_and_splits() {
 fn the_ending_chooses_the_form_and_jpeg_is_the_default() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), None, 0, Kind::default(), 0..3);
-    let path = preview(dir.path(), None, 40).unwrap();
-    assert_eq!(path, dir.path().join("_framemill/preview.jpg"));
-    assert!(shows(&decode_jpeg(&path).unwrap().to_rgb8(), CELLS[2], 2, 12));
-    let upper = preview(dir.path(), Some(&dir.path().join("A.PNG")), 40).unwrap();
+    let path = preview(&Output::at(dir.path()), None, 40).unwrap();
+    assert_eq!(Path::new(&path), dir.path().join("_framemill/preview.jpg"));
+    assert!(shows(&decode_jpeg(Path::new(&path)).unwrap().to_rgb8(), CELLS[2], 2, 12));
+    let upper = preview(&Output::at(dir.path()), Some(&dir.path().join("A.PNG")), 40).unwrap();
     assert!(std::fs::read(upper).unwrap().starts_with(b"\x89PNG"));
     for name in ["a.gif", "a", "png"] {
-        let error = preview(dir.path(), Some(Path::new(name)), 40).unwrap_err();
+        let error = preview(&Output::at(dir.path()), Some(Path::new(name)), 40).unwrap_err();
         assert!(error.exit_code() == 2 && error.message.contains(".html"), "{error}");
     }
-    assert_eq!(preview(dir.path(), None, 0).unwrap_err().exit_code(), 2);
+    assert_eq!(preview(&Output::at(dir.path()), None, 0).unwrap_err().exit_code(), 2);
 }
 
 #[test]
@@ -282,14 +283,14 @@ fn folders_without_samples_are_named_with_what_was_expected() {
     std::fs::create_dir(dir.path().join("empty")).unwrap();
     for name in ["empty", "file", "nowhere"] {
         let path = dir.path().join(name);
-        let error = preview(&path, None, 40).unwrap_err();
+        let error = preview(&Output::at(&path), None, 40).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.message.contains(&*path.to_string_lossy()), "{error}");
         assert!(error.message.contains("shard-000000.parquet"), "{error}");
     }
     assert!(std::fs::read_dir(dir.path().join("empty")).unwrap().next().is_none(), "nothing is left behind");
     std::fs::create_dir_all(dir.path().join("begun/_framemill")).unwrap();
-    let error = preview(&dir.path().join("begun"), None, 40).unwrap_err();
+    let error = preview(&Output::at(&dir.path().join("begun")), None, 40).unwrap_err();
     assert!(error.exit_code() == 2 && error.message.contains("no sample yet"), "{error}");
 }
 
@@ -300,13 +301,13 @@ fn what_cannot_be_read_says_so_in_its_place() {
     let folder = dir.path().join("images/000000");
     let file = |i: usize| folder.join(format!("00112233445566{i:02x}-000001500000.png"));
     std::fs::write(file(1), "no picture").unwrap();
-    let sheet = read(&preview(dir.path(), Some(&dir.path().join("a.png")), 40).unwrap());
+    let sheet = read(&preview(&Output::at(dir.path()), Some(&dir.path().join("a.png")), 40).unwrap());
     assert!(shows(&sheet, CELLS[0], 0, 0) && shows(&sheet, CELLS[2], 2, 0));
     assert_eq!(sheet.get_pixel(CELLS[1].0 + 2, CELLS[1].1 + 2).0, [72, 24, 24]);
     for i in [0, 2] {
         std::fs::remove_file(file(i)).unwrap();
     }
-    let error = preview(dir.path(), None, 40).unwrap_err();
+    let error = preview(&Output::at(dir.path()), None, 40).unwrap_err();
     assert!(error.exit_code() == 74 && error.message.contains("missing in images/000000"), "{error}");
 
     let dir = tempfile::tempdir().unwrap();
@@ -314,10 +315,10 @@ fn what_cannot_be_read_says_so_in_its_place() {
     let tar = dir.path().join("shard-000000.tar");
     let whole = std::fs::read(&tar).unwrap();
     std::fs::write(&tar, &whole[..whole.len() / 2]).unwrap();
-    let sheet = read(&preview(dir.path(), Some(&dir.path().join("a.png")), 40).unwrap());
+    let sheet = read(&preview(&Output::at(dir.path()), Some(&dir.path().join("a.png")), 40).unwrap());
     assert!(shows(&sheet, CELLS[0], 0, 0) && !shows(&sheet, CELLS[2], 2, 0));
     std::fs::remove_file(&tar).unwrap();
-    let error = preview(dir.path(), None, 40).unwrap_err();
+    let error = preview(&Output::at(dir.path()), None, 40).unwrap_err();
     assert!(error.message.contains("the data of shard-000000.parquet is missing"), "{error}");
 }
 
@@ -325,12 +326,12 @@ fn what_cannot_be_read_says_so_in_its_place() {
 fn a_field_that_looks_like_a_picture_is_not_shown() {
     for format in [Format::Webdataset, Format::Images] {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = ShardWriter::begin(dir.path(), None, 0, "w", format, &[]).unwrap();
+        let mut writer = ShardWriter::begin(&Output::at(dir.path()), None, 0, "w", format, &[]).unwrap();
         let mut one = sample(Kind { encoding: Encoding::Jpeg(95), format, ..Kind::default() }, 0);
         one.fields = vec![("png".into(), b"a mask".to_vec()), ("seg.png".into(), b"another".to_vec())];
         writer.write(one).unwrap();
         writer.finish().unwrap().publish().unwrap();
-        let sheet = read(&preview(dir.path(), Some(&dir.path().join("a.png")), 40).unwrap());
+        let sheet = read(&preview(&Output::at(dir.path()), Some(&dir.path().join("a.png")), 40).unwrap());
         assert!(shows(&sheet, CELLS[0], 0, 12), "{format}");
     }
 }
@@ -378,7 +379,7 @@ fn embedded(html: &str) -> Vec<u8> {
 fn pages_hold_all_they_need_and_escape_what_they_show() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), None, 0, Kind { boxes: true, ..Kind::default() }, 0..3);
-    let path = preview(dir.path(), Some(&dir.path().join("page.html")), 2).unwrap();
+    let path = preview(&Output::at(dir.path()), Some(&dir.path().join("page.html")), 2).unwrap();
     let html = std::fs::read_to_string(path).unwrap();
     assert_eq!(html.matches("<figure>").count(), 2);
     assert_eq!(html.matches("src=\"data:image/jpeg;base64,").count(), 2);
@@ -397,6 +398,6 @@ fn pages_hold_all_they_need_and_escape_what_they_show() {
     }
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), None, 0, Kind::default(), 0..3);
-    let path = preview(dir.path(), Some(&dir.path().join("page.html")), 2).unwrap();
+    let path = preview(&Output::at(dir.path()), Some(&dir.path().join("page.html")), 2).unwrap();
     assert!(!std::fs::read_to_string(path).unwrap().contains("<rect"), "a box is drawn where there is none");
 }

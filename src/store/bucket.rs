@@ -1,0 +1,427 @@
+//! An output below a prefix of an object store.
+//!
+//! What exactly-once rests on here is a PUT that creates and never replaces (`If-None-Match: *`, or a generation of 0).
+//! Small objects go up by one such PUT. A shard that is too large for one goes up in parts under a name of its own,
+//! which nobody else uses, and is then copied, create-only, to its final name by the store itself; so that is taken
+//! whole or not at all there, too. An orphan is replaced by a PUT that names the etag that was seen.
+//!
+//! The store must be strongly consistent for reads behind writes and for conditional writes, as S3, Google's and Azure's
+//! are. A listing that lags costs work that is thrown away, nothing else: receipts themselves are create-only.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path as Key;
+use object_store::{
+    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion, WriteMultipart,
+};
+use sha2::{Digest, Sha256};
+
+use super::cloud::{Cloud, Settings, Trouble};
+use super::{Created, Fetched, Object, Source, Store, create_folders, differs, failed, hex, listing_digest, unsound, worker};
+use crate::error::{Error, Result};
+
+/// Largest object that goes up in one request, which holds it in memory.
+const ONE_PUT: u64 = 64 << 20;
+/// Size of the parts of larger ones, and of what is read at once.
+const PART: usize = 16 << 20;
+/// Parts of one object on their way at once.
+const PARTS: usize = 4;
+/// Small objects on their way at once.
+const MANY: usize = 64;
+/// How often a body that breaks off is asked for again; the client itself tries again what fails before its body.
+const TRIES: u32 = 5;
+/// Where uploads have names of their own.
+const PARTIAL: &str = "_framemill/partial/";
+
+/// The bucket and the prefix in it.
+pub struct Bucket(Cloud);
+
+impl std::fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.uri())
+    }
+}
+
+type Stored<T> = object_store::Result<T>;
+
+impl Bucket {
+    pub fn open(uri: &str, settings: &Settings) -> Result<Bucket> {
+        Cloud::open(uri, settings).map(Bucket)
+    }
+
+    /// One that is empty, below that prefix.
+    #[cfg(test)]
+    pub fn in_memory(prefix: &str) -> Bucket {
+        Bucket(Cloud::in_memory(prefix))
+    }
+
+    fn key(&self, name: &str) -> Key {
+        name.split('/').filter(|part| !part.is_empty()).fold(self.0.prefix().clone(), |key, part| key.join(part))
+    }
+
+    fn failed(&self, verb: &str, name: &str, error: &object_store::Error) -> Error {
+        self.0.failed(verb, &self.key(name), error)
+    }
+
+    /// `None` where the error says that there is no such object.
+    fn there<T>(&self, verb: &str, name: &str, result: Stored<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(e) if Trouble::of(&e) == Trouble::Missing => Ok(None),
+            Err(e) => Err(self.failed(verb, name, &e)),
+        }
+    }
+
+    fn head(&self, name: &str) -> Result<Option<ObjectMeta>> {
+        let key = self.key(name);
+        self.there("read", name, self.0.wait(self.0.store().head(&key)))
+    }
+
+    /// One small object; a body that breaks off is asked for again.
+    async fn get(store: &dyn ObjectStore, key: &Key, options: GetOptions) -> Stored<Bytes> {
+        let mut tries = 0;
+        loop {
+            let body = store.get_opts(key, options.clone()).await?.bytes().await;
+            tries += 1;
+            if body.is_ok() || tries == TRIES {
+                return body;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100 << tries)).await;
+        }
+    }
+
+    /// Gives `each` the content of an object piece by piece, all from one version of it, and its size.
+    fn pieces(&self, name: &str, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+        let key = self.key(name);
+        let meta = self.0.wait(self.0.store().head(&key)).map_err(|e| self.failed("read", name, &e))?;
+        let ranges = (0..meta.size).step_by(PART).map(|from| from..meta.size.min(from + PART as u64));
+        let pieces = stream::iter(ranges).map(|range| {
+            let options = GetOptions { range: Some(range.into()), if_match: meta.e_tag.clone(), ..Default::default() };
+            Self::get(&**self.0.bulk(), &key, options)
+        });
+        let mut pieces = pieces.buffered(PARTS);
+        while let Some(piece) = self.0.wait(pieces.next()) {
+            each(&piece.map_err(|e| self.failed("read", name, &e))?)?;
+        }
+        Ok(meta.size)
+    }
+
+    /// Writes the file under `name` in parts.
+    fn upload(&self, name: &str, from: &mut Source) -> Result<()> {
+        let (key, wrong) = (self.key(name), |e: object_store::Error| self.failed("write", name, &e));
+        let mut part = filled(from, PART)?;
+        if part.len() < PART {
+            return self.0.wait(self.0.bulk().put(&key, part.into())).map(|_| ()).map_err(wrong);
+        }
+        let upload = self.0.wait(self.0.bulk().put_multipart(&key)).map_err(wrong)?;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
+        let written = loop {
+            if part.is_empty() {
+                break Ok(());
+            }
+            let sent = self.0.wait(async {
+                upload.wait_for_capacity(PARTS).await?;
+                upload.put(part.into());
+                Ok(())
+            });
+            if let Err(e) = sent {
+                break Err(wrong(e));
+            }
+            match filled(from, PART) {
+                Ok(next) => part = next,
+                Err(e) => break Err(e),
+            }
+        };
+        match written {
+            Ok(()) => self.0.wait(upload.finish()).map(|_| ()).map_err(wrong),
+            Err(error) => {
+                // Parts of an upload that was given up are invisible; the store's own rules clear them.
+                if let Err(e) = self.0.wait(upload.abort()) {
+                    tracing::debug!("{}: giving up the upload: {e}", self.place(name));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Creates `name` from the file unless it exists; false if it does.
+    fn create_from(&self, file: &Path, bytes: u64, name: &str) -> Result<bool> {
+        let key = self.key(name);
+        if bytes <= ONE_PUT {
+            let content = std::fs::read(file).map_err(|e| failed("read", file, &e))?;
+            let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+            let put = self.0.wait(self.0.bulk().put_opts(&key, PutPayload::from(content), options));
+            return self.created(name, put.map(|_| ()));
+        }
+        static ATTEMPT: AtomicU64 = AtomicU64::new(0);
+        let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        let attempt = format!("{PARTIAL}{}-{}-{began:x}", worker(), ATTEMPT.fetch_add(1, Ordering::Relaxed));
+        self.put(file, &attempt)?;
+        let copied = self.0.wait(self.0.bulk().copy_if_not_exists(&self.key(&attempt), &key));
+        // What stays of it is swept when the job is finished.
+        if let Err(e) = self.remove(&attempt) {
+            tracing::debug!("{e}");
+        }
+        self.created(name, copied)
+    }
+
+    fn created(&self, name: &str, result: Stored<()>) -> Result<bool> {
+        match result {
+            Ok(()) => Ok(true),
+            Err(e) if matches!(Trouble::of(&e), Trouble::Exists | Trouble::Changed) => Ok(false),
+            Err(e) => Err(self.failed("write", name, &e)),
+        }
+    }
+
+    /// Publishes one file: see [`Store::publish`].
+    fn publish_file(&self, file: &Path, object: &Object, receipt: &str) -> Result<()> {
+        loop {
+            if self.create_from(file, object.bytes, &object.path)? {
+                return Ok(());
+            }
+            let Some(seen) = self.head(&object.path)? else { continue };
+            let there = match self.measure(&object.path) {
+                // It was replaced or taken away while it was read.
+                Err(_) if self.head(&object.path)?.map(|now| now.e_tag) != Some(seen.e_tag.clone()) => continue,
+                other => other?,
+            };
+            if there == *object {
+                return Ok(());
+            }
+            if self.read(receipt)?.is_some() {
+                return Err(differs(&self.place(&object.path), receipt, &there, object));
+            }
+            if self.replace_seen(file, &object.path, &seen)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Replaces an orphan that is still as it was `seen`; false if it is not. It must go up in one request, whatever its
+    /// size: only those can name an etag.
+    fn replace_seen(&self, file: &Path, name: &str, seen: &ObjectMeta) -> Result<bool> {
+        let content = std::fs::read(file).map_err(|e| failed("read", file, &e))?;
+        let version = UpdateVersion { e_tag: seen.e_tag.clone(), version: seen.version.clone() };
+        let options = PutOptions { mode: PutMode::Update(version), ..Default::default() };
+        let put = self.0.wait(self.0.bulk().put_opts(&self.key(name), PutPayload::from(content), options));
+        match put {
+            Ok(_) => Ok(true),
+            Err(e) if matches!(Trouble::of(&e), Trouble::Changed | Trouble::Missing) => Ok(false),
+            Err(e) => Err(self.failed("replace", name, &e)),
+        }
+    }
+
+    /// Every object below a folder, with its name.
+    fn below(&self, folder: &str) -> Result<Vec<(String, ObjectMeta)>> {
+        let prefix = self.key(folder);
+        let metas: Stored<Vec<ObjectMeta>> = self.0.wait(self.0.store().list(Some(&prefix)).try_collect());
+        let metas = metas.map_err(|e| self.failed("list", folder, &e))?;
+        let named = |meta: ObjectMeta| {
+            let parts = meta.location.prefix_match(&prefix)?;
+            let name = parts.map(|part| part.as_ref().to_string()).collect::<Vec<_>>().join("/");
+            (!name.is_empty()).then_some((name, meta))
+        };
+        let mut found: Vec<_> = metas.into_iter().filter_map(named).collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    /// Publishes a folder's files, many at once; what an earlier try left beside them goes.
+    fn publish_folder(&self, folder: &Path, object: &Object, receipt: &str) -> Result<()> {
+        if self.read(receipt)?.is_some() {
+            let there = self.measure(&object.path)?;
+            return if there == *object { Ok(()) } else { Err(differs(&self.place(&object.path), receipt, &there, object)) };
+        }
+        let mut names = Vec::new();
+        for path in super::local::list(folder)? {
+            names.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        let puts = stream::iter(&names).map(|name| {
+            let (path, key, options) = (folder.join(name), self.key(&format!("{}{name}", object.path)), options.clone());
+            async move {
+                let content = tokio::task::spawn_blocking({
+                    let path = path.clone();
+                    move || std::fs::read(path)
+                });
+                let content = content.await.map_err(std::io::Error::other).and_then(|read| read);
+                let content = content.map_err(|e| failed("read", &path, &e))?;
+                Ok((name, self.0.store().put_opts(&key, PutPayload::from(content), options).await.map(|_| ())))
+            }
+        });
+        let done: Result<Vec<_>> = self.0.wait(puts.buffered(MANY).try_collect());
+        for (name, put) in done? {
+            let whole = format!("{}{name}", object.path);
+            if !self.created(&whole, put)? {
+                let file = folder.join(name);
+                let (bytes, sha256) = super::file_digest(&file)?;
+                self.publish_file(&file, &Object { path: whole, bytes, sha256 }, receipt)?;
+            }
+        }
+        for (name, _) in self.below(&object.path)? {
+            if names.binary_search(&name).is_err() {
+                if self.read(receipt)?.is_some() {
+                    return Err(differs(&self.place(&object.path), receipt, &self.measure(&object.path)?, object));
+                }
+                self.remove(&format!("{}{name}", object.path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Up to `most` bytes of what `from` gives; fewer only at its end.
+fn filled(from: &mut Source, most: usize) -> Result<Vec<u8>> {
+    let (mut part, mut at) = (vec![0; most], 0);
+    while at < most {
+        match from(&mut part[at..])? {
+            0 => break,
+            n => at += n,
+        }
+    }
+    part.truncate(at);
+    Ok(part)
+}
+
+impl Store for Bucket {
+    fn place(&self, name: &str) -> String {
+        let uri = self.0.uri_of(&self.key(name));
+        if name.ends_with('/') { uri + "/" } else { uri }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let (store, key) = (self.0.store(), self.key(name));
+        let read = self.0.wait(Self::get(&**store, &key, GetOptions::default()));
+        Ok(self.there("read", name, read)?.map(Vec::from))
+    }
+
+    fn read_all(&self, names: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
+        let store = self.0.store();
+        let reads = stream::iter(names).map(|name| {
+            let key = self.key(name);
+            async move { (name, Self::get(&**store, &key, GetOptions::default()).await) }
+        });
+        let read: Vec<_> = self.0.wait(reads.buffered(MANY).collect());
+        read.into_iter().map(|(name, read)| Ok(self.there("read", name, read)?.map(Vec::from))).collect()
+    }
+
+    fn create_only(&self, name: &str, bytes: &[u8]) -> Result<Created> {
+        loop {
+            let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+            let payload = PutPayload::from(bytes.to_vec());
+            let put = self.0.wait(self.0.store().put_opts(&self.key(name), payload, options));
+            if self.created(name, put.map(|_| ()))? {
+                return Ok(Created::Written);
+            }
+            match self.read(name)? {
+                Some(there) if there == bytes => return Ok(Created::Same),
+                Some(there) => return Ok(Created::Other(there)),
+                // Someone removed it in between.
+                None => {}
+            }
+        }
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let put = self.0.wait(self.0.store().put(&self.key(name), PutPayload::from(bytes.to_vec())));
+        put.map(|_| ()).map_err(|e| self.failed("write", name, &e))
+    }
+
+    fn put(&self, file: &Path, name: &str) -> Result<()> {
+        let mut opened = File::open(file).map_err(|e| failed("read", file, &e))?;
+        self.upload(name, &mut |buffer| opened.read(buffer).map_err(|e| failed("read", file, &e)))
+    }
+
+    fn write(&self, name: &str, from: &mut Source) -> Result<()> {
+        self.upload(name, from)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let removed = self.0.wait(self.0.store().delete(&self.key(name)));
+        self.there("remove", name, removed).map(|_| ())
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let prefix = self.key(folder);
+        let listed = self.0.wait(self.0.store().list_with_delimiter(Some(&prefix)));
+        let Some(listed) = self.there("list", folder, listed)? else { return Ok(Vec::new()) };
+        let last = |key: &Key| key.filename().map(str::to_string);
+        let folders = listed.common_prefixes.iter().filter_map(last).map(|name| name + "/");
+        let mut names: Vec<String> = listed.objects.iter().filter_map(|meta| last(&meta.location)).collect();
+        names.extend(folders);
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        Ok(names)
+    }
+
+    fn size(&self, name: &str) -> Result<Option<u64>> {
+        Ok(self.head(name)?.map(|meta| meta.size))
+    }
+
+    fn measure(&self, name: &str) -> Result<Object> {
+        if !name.ends_with('/') {
+            let mut sha = Sha256::new();
+            let bytes = self.pieces(name, |piece| {
+                sha.update(piece);
+                Ok(())
+            })?;
+            return Ok(Object { path: name.into(), bytes, sha256: hex(&sha.finalize()) });
+        }
+        let files = self.below(name)?;
+        if files.is_empty() {
+            return Err(Error::store(format!("could not read {}: there is nothing in it", self.place(name))));
+        }
+        let store = self.0.bulk();
+        let digests = stream::iter(&files).map(|(name, meta)| async move {
+            let content = Self::get(&**store, &meta.location, GetOptions::default()).await?;
+            Ok::<_, object_store::Error>((name.clone(), content.len() as u64, hex(&Sha256::digest(&content))))
+        });
+        let digests: Stored<Vec<_>> = self.0.wait(digests.buffered(MANY).try_collect());
+        let (bytes, sha256) = listing_digest(&digests.map_err(|e| self.failed("read", name, &e))?);
+        Ok(Object { path: name.into(), bytes, sha256 })
+    }
+
+    fn fetch(&self, name: &str, scratch: &Path) -> Result<Fetched> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let folder = scratch.join(format!("{}-fetched", worker()));
+        create_folders(&folder)?;
+        let last = name.rsplit('/').next().unwrap_or(name);
+        let fetched = Fetched { path: folder.join(format!("{}-{last}", COUNT.fetch_add(1, Ordering::Relaxed))), own: true };
+        let wrong = |e: std::io::Error| failed("write", &fetched.path, &e);
+        let mut file = File::create(&fetched.path).map_err(wrong)?;
+        self.pieces(name, |piece| file.write_all(piece).map_err(wrong))?;
+        Ok(fetched)
+    }
+
+    fn publish(&self, part: &Path, object: &Object, receipt: &str) -> Result<()> {
+        match object.path.ends_with('/') {
+            true => self.publish_folder(part, object, receipt),
+            false => self.publish_file(part, object, receipt),
+        }
+    }
+
+    fn clean(&self) -> Result<()> {
+        self.below(PARTIAL)?.iter().try_for_each(|(name, _)| self.remove(&format!("{PARTIAL}{name}")))
+    }
+
+    fn probe(&self) -> Result<()> {
+        let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        let name = format!("{PARTIAL}probe-{}-{began:x}", worker());
+        let first = self.create_only(&name, b"first")?;
+        let second = self.create_only(&name, b"second")?;
+        self.remove(&name)?;
+        if first == Created::Written && second == Created::Other(b"first".to_vec()) {
+            return Ok(());
+        }
+        Err(unsound(
+            &self.place(""),
+            "choose a store with conditional writes (If-None-Match), such as S3, Google Cloud Storage, Azure or a current \
+             MinIO",
+        ))
+    }
+}

@@ -1,0 +1,89 @@
+//! Temporaries of processes that may be killed: each has a folder `HOST-PID...` of its own, gone when it is done with it,
+//! and swept where it was not.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::{create_folders, failed, host};
+use crate::error::Result;
+
+/// A folder of temporaries, `WORKER/NAME` below an output's scratch; gone when dropped.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A fresh, empty folder; what a crashed run of the same worker left there is removed.
+    pub fn new(scratch: &Path, worker: &str, name: &str) -> Result<Self> {
+        let worker = scratch.join(worker);
+        let folder = worker.join(name);
+        loop {
+            create_folders(&worker)?;
+            match fs::create_dir(&folder) {
+                Ok(()) => return Ok(Scratch(folder)),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                    fs::remove_dir_all(&folder).map_err(|e| failed("clean up", &folder, &e))?;
+                }
+                // Another task of this worker ended just now and took the empty folder with it.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(failed("create the folder", &folder, &e)),
+            }
+        }
+    }
+
+    /// Where a temporary of that name lies.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Removes everything.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.0).map_err(|e| failed("clean up", &self.0, &e))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Best effort: what stays is in nobody's way and is cleaned up by the next run of this worker.
+        let _ = fs::remove_dir_all(&self.0);
+        // Only goes when no other task of this worker has a folder in it.
+        if let Some(worker) = self.0.parent() {
+            let _ = fs::remove_dir(worker);
+        }
+    }
+}
+
+/// Removes what processes that are gone left in a scratch: all of this host's that do not live any more, and of other
+/// hosts what is older than an hour. An engine whose supervisor was killed may just be ending: it is waited for a moment.
+pub fn sweep(scratch: &Path) -> Result<()> {
+    let own = format!("{}-", host());
+    for wait in [0, 50, 200, 500, 1000, 2000] {
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        let mut living = false;
+        for path in super::local::list(scratch)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let process = name.strip_prefix(&own).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+            let gone = match process {
+                // A restarted container has its predecessor's name and often its process id.
+                Some(pid) => pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists(),
+                None => {
+                    let age = fs::metadata(&path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+                    age.is_some_and(|a| a.as_secs() > 3600)
+                }
+            };
+            living |= process.is_some() && !gone;
+            if gone {
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                if let Err(e) = removed {
+                    tracing::debug!("{}: {e}", path.display());
+                }
+            }
+        }
+        if !living {
+            break;
+        }
+    }
+    // Goes only when nothing is in it.
+    let _ = fs::remove_dir(scratch);
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! One suite for every kind of store.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Barrier;
+
+use super::*;
+
+/// A store with nothing in it, and a folder for local files.
+struct Fresh {
+    dir: tempfile::TempDir,
+    out: Output,
+}
+
+impl Fresh {
+    /// A local file to be published or put.
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.out.scratch().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn folder(&self, name: &str, files: &[(&str, &[u8])]) -> PathBuf {
+        files.iter().for_each(|(file, content)| drop(self.file(&format!("{name}/{file}"), content)));
+        self.out.scratch().join(name)
+    }
+}
+
+/// Every kind of store, fresh.
+fn stores() -> Vec<Fresh> {
+    let dir = tempfile::tempdir().unwrap();
+    let out = Output::at(&dir.path().join("out"));
+    let mut all = vec![Fresh { dir, out }];
+    #[cfg(feature = "cloud")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(bucket::Bucket::in_memory("some/prefix"));
+        let out = Output { store, scratch: dir.path().join("scratch"), folder: None };
+        all.push(Fresh { dir, out });
+    }
+    all
+}
+
+fn object(path: &str, content: &[u8]) -> Object {
+    Object { path: path.into(), bytes: content.len() as u64, sha256: hex(&Sha256::digest(content)) }
+}
+
+const RECEIPT: &str = "_framemill/receipts/000007.json";
+
+#[test]
+fn what_is_created_stays_and_one_of_all_who_race_wins() {
+    for Fresh { out, .. } in stores() {
+        assert_eq!(out.read("a/b.json").unwrap(), None, "{out}");
+        assert_eq!(out.create_only("a/b.json", b"1").unwrap(), Created::Written);
+        assert_eq!(out.create_only("a/b.json", b"1").unwrap(), Created::Same);
+        assert_eq!(out.create_only("a/b.json", b"2").unwrap(), Created::Other(b"1".to_vec()));
+        assert_eq!(out.read("a/b.json").unwrap(), Some(b"1".to_vec()));
+        assert_eq!(out.size("a/b.json").unwrap(), Some(1));
+        let barrier = Barrier::new(8);
+        let wins = std::thread::scope(|scope| {
+            let race = |i: u8| {
+                barrier.wait();
+                out.create_only("race", &[i]).unwrap() == Created::Written
+            };
+            let race = &race;
+            let racers: Vec<_> = (0..8).map(|i| scope.spawn(move || race(i))).collect();
+            racers.into_iter().filter(|_| true).map(|r| r.join().unwrap()).filter(|won| *won).count()
+        });
+        assert_eq!(wins, 1, "{out}");
+    }
+}
+
+#[test]
+fn names_are_listed_in_order_without_what_is_hidden() {
+    for Fresh { out, .. } in stores() {
+        assert!(out.list("").unwrap().is_empty() && out.list("none").unwrap().is_empty());
+        for name in ["f/b", "f/a", "f/.c.tmp", "f/sub/d", "top"] {
+            out.replace(name, b"x").unwrap();
+        }
+        assert_eq!(out.list("f").unwrap(), ["a", "b", "sub/"], "{out}");
+        assert_eq!(out.list("f/").unwrap(), out.list("f").unwrap());
+        assert_eq!(out.list("").unwrap(), ["f/", "top"]);
+        out.remove("f/a").unwrap();
+        out.remove("f/a").unwrap();
+        assert_eq!(out.list("f").unwrap(), ["b", "sub/"]);
+        let names = ["f/b".to_string(), "f/a".into(), "top".into()];
+        assert_eq!(out.read_all(&names).unwrap(), [Some(b"x".to_vec()), None, Some(b"x".to_vec())]);
+    }
+}
+
+#[test]
+fn files_are_put_fetched_and_measured() {
+    for fresh in stores() {
+        let out = &fresh.out;
+        let content: Vec<u8> = (0..40_000_000u32).map(|i| (i / 3) as u8).collect();
+        out.put(&fresh.file("part", &content), "shards/large").unwrap();
+        assert_eq!(out.measure("shards/large").unwrap(), object("shards/large", &content), "{out}");
+        let fetched = out.file("shards/large").unwrap();
+        assert!(fs::read(&fetched).unwrap() == content);
+        let path = fetched.as_ref().to_path_buf();
+        drop(fetched);
+        assert_eq!(path.exists(), out.folder().is_some(), "only what was fetched goes");
+        let mut left = &content[..20_000_001];
+        let read = |buffer: &mut [u8]| Ok(std::io::Read::read(&mut left, buffer).unwrap());
+        out.write("raw/large", &mut { read }).unwrap();
+        assert_eq!(out.measure("raw/large").unwrap(), object("raw/large", &content[..20_000_001]));
+        let broken = out.write("raw/broken", &mut |_| Err(Error::usage("no more")));
+        assert_eq!(broken.unwrap_err().message, "no more");
+        assert_eq!(out.size("raw/broken").unwrap(), None, "what broke is visible");
+        let error = out.measure("none").unwrap_err();
+        assert!(error.exit_code() == 74 && error.message.contains("none"), "{error}");
+        drop(fresh.dir);
+    }
+}
+
+#[test]
+fn the_same_again_is_fine_and_an_orphan_is_replaced_until_there_is_a_receipt() {
+    for fresh in stores() {
+        let out = &fresh.out;
+        let publish = |content: &[u8]| out.publish(&fresh.file("w/part", content), &object("x/shard", content), RECEIPT);
+        publish(b"one").unwrap();
+        publish(b"one").unwrap();
+        assert_eq!(out.read("x/shard").unwrap().unwrap(), b"one");
+        publish(b"two").unwrap();
+        assert_eq!(out.read("x/shard").unwrap().unwrap(), b"two", "{out}");
+        out.create_only(RECEIPT, b"{}").unwrap();
+        let error = publish(b"three").unwrap_err();
+        assert!(error.exit_code() == 70 && error.message.contains("x/shard") && error.message.contains(RECEIPT), "{error}");
+        assert_eq!(out.read("x/shard").unwrap().unwrap(), b"two");
+        publish(b"two").unwrap();
+    }
+}
+
+#[test]
+fn folders_are_published_file_by_file_under_the_same_rules() {
+    for fresh in stores() {
+        let out = &fresh.out;
+        let publish = |files: &[(&str, &[u8])]| {
+            let listing: Vec<_> =
+                files.iter().map(|(name, c)| (name.to_string(), c.len() as u64, hex(&Sha256::digest(c)))).collect();
+            let (bytes, sha256) = listing_digest(&listing);
+            let object = Object { path: "images/000007/".into(), bytes, sha256 };
+            let part = fresh.folder("w/images", files);
+            let published = out.publish(&part, &object, RECEIPT);
+            let _ = fs::remove_dir_all(part);
+            published.map(|()| object)
+        };
+        let first = publish(&[("a.jpg", b"a"), ("b.jpg", b"b")]).unwrap();
+        assert_eq!(out.measure("images/000007/").unwrap(), first, "{out}");
+        assert_eq!(publish(&[("a.jpg", b"a"), ("b.jpg", b"b")]).unwrap(), first);
+        let second = publish(&[("a.jpg", b"A"), ("c.jpg", b"c")]).unwrap();
+        assert_eq!(out.list("images/000007").unwrap(), ["a.jpg", "c.jpg"], "{out}");
+        assert_eq!(out.measure("images/000007/").unwrap(), second);
+        out.create_only(RECEIPT, b"{}").unwrap();
+        for other in [[("a.jpg", b"x"), ("c.jpg", b"c")], [("a.jpg", b"A"), ("d.jpg", b"d")]] {
+            assert_eq!(publish(&other.map(|(name, c)| (name, c.as_slice()))).unwrap_err().exit_code(), 70, "{out}");
+        }
+        assert_eq!(out.read("images/000007/a.jpg").unwrap().unwrap(), b"A");
+        assert_eq!(out.read("images/000007/c.jpg").unwrap().unwrap(), b"c");
+    }
+}
+
+#[test]
+fn racing_workers_publish_one_object() {
+    for fresh in stores() {
+        let out = &fresh.out;
+        let parts: Vec<PathBuf> = (0..4).map(|i| fresh.file(&format!("w{i}/part"), b"same")).collect();
+        std::thread::scope(|scope| {
+            for part in &parts {
+                scope.spawn(move || out.publish(part, &object("shard", b"same"), RECEIPT).unwrap());
+            }
+        });
+        assert_eq!(out.measure("shard").unwrap(), object("shard", b"same"), "{out}");
+    }
+}
+
+#[test]
+fn the_probe_accepts_them_and_leaves_nothing() {
+    for Fresh { out, .. } in stores() {
+        out.probe().unwrap();
+        assert!(out.list("").unwrap().iter().all(|name| out.list(name).unwrap().is_empty()), "{out}");
+    }
+}
