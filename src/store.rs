@@ -3,6 +3,8 @@
 //! Promises: what is visible under its final name is whole and on disk; [`create_only`] has one winner, whoever races;
 //! nothing is overwritten unless the caller says so. Every error names the path and what to do.
 
+pub mod cloud;
+
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
