@@ -1,0 +1,210 @@
+//! Object stores: S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage.
+//!
+//! Promises: one place turns a URI and its settings into a client, with the credentials that the clouds' own tools
+//! would find; every call has a time limit and is retried, with jitter, while the store is only busy or away; no error
+//! holds a secret, a signed query or a password of a URI.
+
+#[cfg(feature = "cloud")]
+mod aws;
+#[cfg(feature = "cloud")]
+mod client;
+#[cfg(feature = "cloud")]
+mod others;
+#[cfg(feature = "cloud")]
+mod runtime;
+#[cfg(feature = "cloud")]
+mod trouble;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+#[cfg(feature = "cloud")]
+pub use client::{Cloud, USER_AGENT};
+#[cfg(feature = "cloud")]
+pub use runtime::{spawn, wait};
+#[cfg(feature = "cloud")]
+pub use trouble::{Trouble, redacted};
+
+/// How a store is reached. What is left out is found as the cloud's own tools find it. Secrets have no place here: they
+/// come from variables, profiles, files and roles.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where the store's API is, as in "http://127.0.0.1:9000", instead of the cloud's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The region of the bucket (S3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The profile in ~/.aws/config and ~/.aws/credentials (S3); goes before variables with keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// The storage account (Azure).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Requests are not signed: for public data.
+    pub anonymous: bool,
+    /// This user pays for the requests (S3, Google).
+    pub requester_pays: bool,
+    /// The project that pays where the requester does (Google).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_project: Option<String>,
+    /// How the bucket is named in requests (S3): in the path, or in the host. In the path unless this says otherwise.
+    pub addressing: Addressing,
+    /// Seconds that one request may take.
+    pub timeout_seconds: u64,
+    /// Seconds during which a request that fails for a passing reason is tried again.
+    pub retry_seconds: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            endpoint: None,
+            region: None,
+            profile: None,
+            account: None,
+            anonymous: false,
+            requester_pays: false,
+            user_project: None,
+            addressing: Addressing::Path,
+            timeout_seconds: 30,
+            retry_seconds: 180,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether the parts can be meant; else a usage error.
+    pub fn check(&self) -> Result<()> {
+        if let Some(endpoint) = &self.endpoint
+            && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
+        {
+            return Err(Error::usage(format!(
+                "store.endpoint: expected a URL as in https://store.example.com:9000, not `{endpoint}`"
+            )));
+        }
+        if self.endpoint.as_deref().is_some_and(|endpoint| endpoint.contains('@')) {
+            return Err(Error::usage("store.endpoint holds a user or password: give those by variables or a profile"));
+        }
+        if self.timeout_seconds == 0 {
+            return Err(Error::usage("store.timeout_seconds must be at least 1"));
+        }
+        if self.anonymous && self.profile.is_some() {
+            return Err(Error::usage(
+                "store.anonymous and store.profile exclude each other: requests are signed or not",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Where S3 requests name the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Addressing {
+    /// `https://host/bucket/key`.
+    Path,
+    /// `https://bucket.host/key`.
+    Virtual,
+}
+
+/// The kinds of object stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `s3://`.
+    S3,
+    /// `gs://`.
+    Google,
+    /// `az://`.
+    Azure,
+}
+
+impl Kind {
+    /// The scheme of its URIs.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Kind::S3 => "s3",
+            Kind::Google => "gs",
+            Kind::Azure => "az",
+        }
+    }
+}
+
+/// What an object store's URI names. Such a URI is taken by the letter, as the clouds' tools do: `%41` is no `A`, and a
+/// `?` belongs to the key, unless what follows names a version of the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// Which store.
+    pub kind: Kind,
+    /// Bucket or container.
+    pub bucket: &'a str,
+    /// What follows the slash behind it.
+    pub key: &'a str,
+    /// The version asked for by `?versionId=` (Google: `?generation=`).
+    pub version: Option<&'a str>,
+}
+
+impl<'a> Place<'a> {
+    /// What `uri` names; `None` where it is no object store's.
+    pub fn of(uri: &'a str) -> Option<Self> {
+        let (scheme, rest) = uri.split_once("://")?;
+        let kinds = [Kind::S3, Kind::Google, Kind::Azure];
+        let kind = kinds.into_iter().find(|kind| scheme.eq_ignore_ascii_case(kind.scheme()))?;
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        let mark = if kind == Kind::Google { "?generation=" } else { "?versionId=" };
+        let (key, version) = key.rsplit_once(mark).map_or((key, None), |(key, version)| (key, Some(version)));
+        Some(Place { kind, bucket, key, version })
+    }
+
+    /// Whether the bucket's name can be one.
+    pub fn is_bucket(&self) -> bool {
+        let named = |c: char| c.is_ascii_alphanumeric() || "-_.$".contains(c);
+        !self.bucket.is_empty() && self.bucket.chars().all(named)
+    }
+}
+
+/// The refusal of `uri` by a program that was built without the feature `cloud`.
+pub fn built_without(uri: &str) -> Error {
+    let scheme = uri.split_once("://").map_or("", |(scheme, _)| scheme);
+    Error::usage(format!(
+        "{scheme}:// URIs need object stores and HTTP, but this framemill was built without cloud: build it with the \
+         feature cloud, or mount or copy the files"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_are_taken_by_the_letter() {
+        let place = Place::of("s3://b/a b/%41?.mp4").unwrap();
+        assert_eq!((place.kind, place.bucket, place.key), (Kind::S3, "b", "a b/%41?.mp4"));
+        assert_eq!(Place::of("GS://b").map(|p| (p.kind, p.bucket, p.key)), Some((Kind::Google, "b", "")));
+        assert_eq!(Place::of("az://c/").map(|p| (p.kind, p.bucket, p.key)), Some((Kind::Azure, "c", "")));
+        let versioned = Place::of("s3://b/a?b.mp4?versionId=x1").unwrap();
+        assert_eq!((versioned.key, versioned.version), ("a?b.mp4", Some("x1")));
+        for other in ["https://b/k", "file:///k", "s3", "/s3://b"] {
+            assert_eq!(Place::of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn settings_are_read_and_checked() {
+        let settings: Settings = toml::from_str("endpoint = 'http://127.0.0.1:9000'\naddressing = 'virtual'").unwrap();
+        assert!(settings.check().is_ok() && settings.addressing == Addressing::Virtual && !settings.anonymous);
+        for bad in [
+            "endpoint = '127.0.0.1:9000'",
+            "endpoint = 'https://key:secret@host'",
+            "timeout_seconds = 0",
+            "anonymous = true\nprofile = 'x'",
+        ] {
+            let error = toml::from_str::<Settings>(bad).unwrap().check().unwrap_err();
+            assert!(error.exit_code() == 2 && !error.message.contains("secret@"), "{bad}: {error}");
+        }
+        assert!(toml::from_str::<Settings>("secret_access_key = 'x'").is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! [`Cloud`]: a bucket or container and a prefix in it, with a client that can be driven from any thread.
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use object_store::path::Path;
+use object_store::{BackoffConfig, ClientOptions, HeaderValue, ObjectStore, RetryConfig};
+
+use super::trouble::{failed, told};
+use super::{Kind, Place, Settings, aws, others, runtime};
+use crate::error::{Error, Result};
+
+/// How framemill names itself to servers.
+pub const USER_AGENT: &str = concat!("framemill/", env!("CARGO_PKG_VERSION"));
+
+/// The longest that one request with a large body may take.
+const BULK_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A prefix in a bucket or container.
+pub struct Cloud {
+    kind: Kind,
+    bucket: String,
+    prefix: Path,
+    builder: Builder,
+    store: Arc<dyn ObjectStore>,
+    bulk: OnceLock<Arc<dyn ObjectStore>>,
+}
+
+impl Cloud {
+    /// The client for `uri`, its bucket and all that is below its key. Nothing is asked of the store, save where an S3
+    /// bucket's region is not said by anyone.
+    ///
+    /// # Errors
+    /// Usage errors for a URI that names no bucket, settings that contradict each other and credentials that are not
+    /// there or cannot be read.
+    pub fn open(uri: &str, settings: &Settings) -> Result<Cloud> {
+        settings.check()?;
+        let place = Place::of(uri).ok_or_else(|| {
+            Error::usage(format!("{uri}: expected an object store's URI, as in s3://bucket/folder, gs:// or az://"))
+        })?;
+        if !place.is_bucket() {
+            return Err(Error::usage(format!(
+                "{}: expected a bucket behind the two slashes, as in {}://bucket/folder",
+                super::redacted(uri),
+                place.kind.scheme()
+            )));
+        }
+        let prefix = key(place.key).map_err(|e| e.context(uri))?;
+        runtime::ready();
+        let builder = match place.kind {
+            Kind::S3 => Builder::S3(Box::new(aws::builder(place.bucket, settings)?)),
+            Kind::Google => Builder::Google(Box::new(others::google(place.bucket, settings)?)),
+            Kind::Azure => Builder::Azure(Box::new(others::azure(place.bucket, settings)?)),
+        };
+        let store = builder.build(settings_retry(settings), |options| {
+            options.with_timeout(Duration::from_secs(settings.timeout_seconds))
+        });
+        Ok(Cloud {
+            kind: place.kind,
+            bucket: place.bucket.into(),
+            prefix,
+            store: store.map_err(|e| unbuilt(uri, &e))?,
+            builder,
+            bulk: OnceLock::new(),
+        })
+    }
+
+    /// Which kind of store it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The client, whose requests may take [`Settings::timeout_seconds`] each, their bodies included.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// The same for requests with large bodies, which may take an hour each.
+    pub fn bulk(&self) -> &Arc<dyn ObjectStore> {
+        self.bulk.get_or_init(|| {
+            let patient = |options: ClientOptions| options.with_timeout(BULK_TIMEOUT);
+            // What was built once with these settings can be built again; were it not so, the first one serves, too.
+            self.builder.build(settings_retry(&Settings::default()), patient).unwrap_or_else(|_| self.store.clone())
+        })
+    }
+
+    /// The key that the URI named: what is below it is the folder's. Empty for a whole bucket.
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    /// The printable URI of the prefix.
+    pub fn uri(&self) -> String {
+        self.uri_of(&self.prefix)
+    }
+
+    /// The printable URI of an object of the bucket.
+    pub fn uri_of(&self, key: &Path) -> String {
+        format!("{}://{}/{key}", self.kind.scheme(), self.bucket)
+    }
+
+    /// Waits for what the store is asked, on the calling thread.
+    pub fn wait<F: Future>(&self, future: F) -> F::Output {
+        runtime::wait(future)
+    }
+
+    /// The store error for `error`, which happened when trying to `verb` the object `key`: what it means and what to do.
+    pub fn failed(&self, verb: &str, key: &Path, error: &object_store::Error) -> Error {
+        failed(verb, &self.uri_of(key), error)
+    }
+}
+
+/// The key that `text` names, by the letter.
+///
+/// # Errors
+/// A usage error for names that the clients cannot address.
+pub(super) fn key(text: &str) -> Result<Path> {
+    Path::parse(text).map_err(|_| {
+        Error::usage(
+            "keys with empty parts (//), with . or .. as a part or with control characters cannot be addressed",
+        )
+    })
+}
+
+/// The usage error for a client that cannot be made.
+pub(super) fn unbuilt(uri: &str, error: &object_store::Error) -> Error {
+    Error::usage(format!("{uri}: {}", told(error).0))
+}
+
+/// Retries go on until the time is over, whatever their number.
+pub(super) fn settings_retry(settings: &Settings) -> RetryConfig {
+    let backoff =
+        BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(15), base: 2.0 };
+    let retry_timeout = Duration::from_secs(settings.retry_seconds);
+    RetryConfig { backoff, max_retries: if settings.retry_seconds == 0 { 0 } else { 1000 }, retry_timeout }
+}
+
+/// What all clients have in common. Plain HTTP is spoken only with an `endpoint` that says so.
+pub(super) fn options(endpoint: Option<&str>) -> ClientOptions {
+    ClientOptions::new()
+        .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
+        .with_user_agent(HeaderValue::from_static(USER_AGENT))
+}
+
+enum Builder {
+    S3(Box<(object_store::aws::AmazonS3Builder, ClientOptions)>),
+    Google(Box<(object_store::gcp::GoogleCloudStorageBuilder, ClientOptions)>),
+    Azure(Box<(object_store::azure::MicrosoftAzureBuilder, ClientOptions)>),
+}
+
+impl Builder {
+    fn build(
+        &self,
+        retry: RetryConfig,
+        with: impl FnOnce(ClientOptions) -> ClientOptions,
+    ) -> object_store::Result<Arc<dyn ObjectStore>> {
+        Ok(match self {
+            Builder::S3(b) => Arc::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?),
+            Builder::Google(b) => {
+                Arc::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?)
+            }
+            Builder::Azure(b) => {
+                Arc::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?)
+            }
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! Where the clients run: a few threads that only wait, shared by the whole process and made when they are first needed.
+
+use std::future::Future;
+use std::sync::OnceLock;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+/// Enough to sign, decrypt and copy for what a machine's network gives; waiting needs none.
+const THREADS: usize = 4;
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        // The first that is installed stays; whoever was before us has one, too.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("cloud")
+            .enable_all()
+            .build()
+            .expect("a process that can start threads can start these")
+    })
+}
+
+/// Waits for `future` on the calling thread, which is none of the runtime's own.
+pub fn wait<F: Future>(future: F) -> F::Output {
+    runtime().block_on(future)
+}
+
+/// Lets `future` run on its own; the handle gives what it came to.
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    runtime().spawn(future)
+}
+
+/// Has TLS ready before a client is built.
+pub(super) fn ready() {
+    runtime();
+}
