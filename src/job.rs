@@ -512,7 +512,8 @@ impl Job {
     /// Usage errors where there is none, or its URI or settings cannot be.
     pub fn output(&self) -> Result<Output> {
         let uri = self.file.output.uri.as_deref();
-        let uri = uri.ok_or_else(|| Error::usage("no output: give --output FOLDER, or - for a tar on standard output"))?;
+        let uri =
+            uri.ok_or_else(|| Error::usage("no output: give --output FOLDER, or - for a tar on standard output"))?;
         output(uri, &self.file.output.store)
     }
 

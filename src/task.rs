@@ -137,7 +137,6 @@ impl Ledger {
         &self.out
     }
 
-
     /// The receipt of `task`, if it is done.
     pub fn receipt(&self, task: u64) -> Result<Option<Receipt>> {
         let name = store::receipt_name(task);

@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::job::{Job, JobFile};
 use crate::plan::{Changes, Draft, Plan};
-use crate::task::{Ledger, Totals};
 use crate::store::Output;
+use crate::task::{Ledger, Totals};
 use crate::{finish, input, report};
 
 /// The hidden command that an engine process is started with.

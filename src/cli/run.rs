@@ -17,6 +17,7 @@ use super::pipe::{Pipe, READER_GONE};
 use super::progress::Progress;
 use super::{flags, print, variable};
 use crate::error::{Error, Result};
+use crate::finish;
 use crate::input::{self, Inputs};
 use crate::job::values::TaskShare;
 use crate::job::{Job, JobFile, Metadata};
@@ -24,10 +25,9 @@ use crate::pipeline::{self, Observer, Stop, Suspects, Target, UnitKey};
 use crate::plan::{Changes, Draft, Plan};
 use crate::report::{self, ThisRun};
 use crate::sink::Format;
+use crate::store::{self, Output};
 use crate::supervise::{self, Finished, News};
 use crate::task::{Ledger, Totals};
-use crate::store::{self, Output};
-use crate::finish;
 
 /// Counts SIGINT and SIGTERM from now on.
 fn signals() -> Result<Arc<AtomicUsize>> {

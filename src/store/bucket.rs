@@ -22,7 +22,9 @@ use object_store::{
 use sha2::{Digest, Sha256};
 
 use super::cloud::{Cloud, Settings, Trouble};
-use super::{Created, Fetched, Object, Source, Store, create_folders, differs, failed, hex, listing_digest, unsound, worker};
+use super::{
+    Created, Fetched, Object, Source, Store, create_folders, differs, failed, hex, listing_digest, unsound, worker,
+};
 use crate::error::{Error, Result};
 
 /// Largest object that goes up in one request, which holds it in memory.
@@ -235,7 +237,11 @@ impl Bucket {
     fn publish_folder(&self, folder: &Path, object: &Object, receipt: &str) -> Result<()> {
         if self.read(receipt)?.is_some() {
             let there = self.measure(&object.path)?;
-            return if there == *object { Ok(()) } else { Err(differs(&self.place(&object.path), receipt, &there, object)) };
+            return if there == *object {
+                Ok(())
+            } else {
+                Err(differs(&self.place(&object.path), receipt, &there, object))
+            };
         }
         let mut names = Vec::new();
         for path in super::local::list(folder)? {
@@ -243,7 +249,8 @@ impl Bucket {
         }
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         let puts = stream::iter(&names).map(|name| {
-            let (path, key, options) = (folder.join(name), self.key(&format!("{}{name}", object.path)), options.clone());
+            let (path, key, options) =
+                (folder.join(name), self.key(&format!("{}{name}", object.path)), options.clone());
             async move {
                 let content = tokio::task::spawn_blocking({
                     let path = path.clone();
@@ -391,7 +398,8 @@ impl Store for Bucket {
         let folder = scratch.join(format!("{}-fetched", worker()));
         create_folders(&folder)?;
         let last = name.rsplit('/').next().unwrap_or(name);
-        let fetched = Fetched { path: folder.join(format!("{}-{last}", COUNT.fetch_add(1, Ordering::Relaxed))), own: true };
+        let fetched =
+            Fetched { path: folder.join(format!("{}-{last}", COUNT.fetch_add(1, Ordering::Relaxed))), own: true };
         let wrong = |e: std::io::Error| failed("write", &fetched.path, &e);
         let mut file = File::create(&fetched.path).map_err(wrong)?;
         self.pieces(name, |piece| file.write_all(piece).map_err(wrong))?;

@@ -349,13 +349,11 @@ impl Store for Folder {
         write_synced(&racing.0, b"third")?;
         // create_only looks before it writes; this is what it rests on when two look at the same time.
         let third = place(&racing.0, &path).map_err(|e| failed("write to", &self.0, &e))?;
-        if first == Created::Written && second == Created::Other(b"first".to_vec()) && !third && read(&path)?.is_some() {
+        if first == Created::Written && second == Created::Other(b"first".to_vec()) && !third && read(&path)?.is_some()
+        {
             return Ok(());
         }
-        Err(unsound(
-            &self.place(""),
-            "choose an output on a file system with atomic rename and hard links",
-        ))
+        Err(unsound(&self.place(""), "choose an output on a file system with atomic rename and hard links"))
     }
 }
 
@@ -425,7 +423,7 @@ mod tests {
         let racers: Vec<_> = (0..3)
             .map(|_| {
                 std::process::Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "store::tests::racer", "--nocapture"])
+                    .args(["--exact", "store::local::tests::racer", "--nocapture"])
                     .env("FRAMEMILL_TEST_RACE", dir.path())
                     .stdout(std::process::Stdio::piped())
                     .spawn()

@@ -58,14 +58,13 @@ fn what_is_created_stays_and_one_of_all_who_race_wins() {
         assert_eq!(out.read("a/b.json").unwrap(), Some(b"1".to_vec()));
         assert_eq!(out.size("a/b.json").unwrap(), Some(1));
         let barrier = Barrier::new(8);
+        let race = &|i: u8| {
+            barrier.wait();
+            out.create_only("race", &[i]).unwrap() == Created::Written
+        };
         let wins = std::thread::scope(|scope| {
-            let race = |i: u8| {
-                barrier.wait();
-                out.create_only("race", &[i]).unwrap() == Created::Written
-            };
-            let race = &race;
             let racers: Vec<_> = (0..8).map(|i| scope.spawn(move || race(i))).collect();
-            racers.into_iter().filter(|_| true).map(|r| r.join().unwrap()).filter(|won| *won).count()
+            racers.into_iter().map(|racer| racer.join().unwrap()).filter(|won| *won).count()
         });
         assert_eq!(wins, 1, "{out}");
     }
@@ -118,7 +117,8 @@ fn files_are_put_fetched_and_measured() {
 fn the_same_again_is_fine_and_an_orphan_is_replaced_until_there_is_a_receipt() {
     for fresh in stores() {
         let out = &fresh.out;
-        let publish = |content: &[u8]| out.publish(&fresh.file("w/part", content), &object("x/shard", content), RECEIPT);
+        let publish =
+            |content: &[u8]| out.publish(&fresh.file("w/part", content), &object("x/shard", content), RECEIPT);
         publish(b"one").unwrap();
         publish(b"one").unwrap();
         assert_eq!(out.read("x/shard").unwrap().unwrap(), b"one");
@@ -126,7 +126,10 @@ fn the_same_again_is_fine_and_an_orphan_is_replaced_until_there_is_a_receipt() {
         assert_eq!(out.read("x/shard").unwrap().unwrap(), b"two", "{out}");
         out.create_only(RECEIPT, b"{}").unwrap();
         let error = publish(b"three").unwrap_err();
-        assert!(error.exit_code() == 70 && error.message.contains("x/shard") && error.message.contains(RECEIPT), "{error}");
+        assert!(
+            error.exit_code() == 70 && error.message.contains("x/shard") && error.message.contains(RECEIPT),
+            "{error}"
+        );
         assert_eq!(out.read("x/shard").unwrap().unwrap(), b"two");
         publish(b"two").unwrap();
     }

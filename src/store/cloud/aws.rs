@@ -7,7 +7,7 @@ use std::env;
 use std::str::FromStr;
 
 use object_store::ClientOptions;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key, S3CopyIfNotExists};
 
 use super::client::options;
 use super::{Addressing, Settings, others, runtime};
@@ -33,6 +33,8 @@ pub(super) fn builder(bucket: &str, settings: &Settings) -> Result<(AmazonS3Buil
         builder = builder.with_config(*key, value);
     }
     builder = builder.with_bucket_name(bucket).with_s3_express(bucket.ends_with("--x-s3"));
+    // What S3 has for a copy that never replaces.
+    builder = builder.with_copy_if_not_exists(S3CopyIfNotExists::Multipart);
     if settings.requester_pays {
         builder = builder.with_request_payer(true);
     }

@@ -66,6 +66,21 @@ impl Cloud {
         })
     }
 
+    /// A bucket that is only in memory.
+    #[cfg(test)]
+    pub(in crate::store) fn in_memory(prefix: &str) -> Cloud {
+        runtime::ready();
+        let store = Arc::new(object_store::memory::InMemory::new());
+        Cloud {
+            kind: Kind::S3,
+            bucket: "memory".into(),
+            prefix: Path::from(prefix),
+            store: store.clone(),
+            builder: Builder::Memory(store),
+            bulk: OnceLock::new(),
+        }
+    }
+
     /// Which kind of store it is.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -144,6 +159,8 @@ pub(super) fn options(endpoint: Option<&str>) -> ClientOptions {
 }
 
 enum Builder {
+    #[cfg(test)]
+    Memory(Arc<object_store::memory::InMemory>),
     S3(Box<(object_store::aws::AmazonS3Builder, ClientOptions)>),
     Google(Box<(object_store::gcp::GoogleCloudStorageBuilder, ClientOptions)>),
     Azure(Box<(object_store::azure::MicrosoftAzureBuilder, ClientOptions)>),
@@ -156,6 +173,8 @@ impl Builder {
         with: impl FnOnce(ClientOptions) -> ClientOptions,
     ) -> object_store::Result<Arc<dyn ObjectStore>> {
         Ok(match self {
+            #[cfg(test)]
+            Builder::Memory(store) => store.clone(),
             Builder::S3(b) => Arc::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?),
             Builder::Google(b) => {
                 Arc::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?)
