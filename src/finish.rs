@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::job::{JobFile, Metadata};
+use crate::lease;
 use crate::op::Op;
 use crate::plan::Plan;
 use crate::sink::annotations::Annotations;
@@ -46,6 +47,7 @@ pub fn finish(out: &Output, plans: &[Plan], totals: &Totals) -> Result<()> {
             Metadata::Yolo => annotations(first, &job).yolo(out, &totals.objects, &first.header.splits)?,
         }
     }
+    lease::sweep(out)?;
     out.sweep()?;
     let dataset = dataset(first, &job, totals);
     let text = serde_json::to_string_pretty(&dataset).map_err(|e| Error::bug(format!("dataset.json: {e}")))?;

@@ -257,6 +257,8 @@ pub struct JobFile {
     pub stall_timeout: Rational,
     /// How long a signal leaves to drain.
     pub grace: Rational,
+    /// How long a worker of `--tasks any` may be silent before others take its tasks.
+    pub lease: Rational,
     /// File for this process's report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<PathBuf>,
@@ -308,6 +310,7 @@ impl Default for JobFile {
             allow_empty: false,
             stall_timeout: Rational::seconds(60),
             grace: Rational::seconds(20),
+            lease: Rational::seconds(60),
             report: None,
             json: false,
             progress: "auto".into(),
@@ -483,6 +486,9 @@ impl Job {
         if file.grace.num() < 0 {
             return Err(Error::usage("grace: expected 0 or more"));
         }
+        if file.lease < Rational::seconds(1) {
+            return Err(Error::usage("lease: expected 1s or more"));
+        }
         let photo = PhotoOptions {
             max_pixels: file.max_pixels,
             icc_convert: file.icc == Icc::Convert,
@@ -540,6 +546,7 @@ impl Job {
                 "allow_empty",
                 "stall_timeout",
                 "grace",
+                "lease",
                 "report",
                 "json",
                 "progress",

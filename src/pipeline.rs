@@ -31,7 +31,9 @@ use crate::backend::{Backend, Log, device};
 use crate::decode::hardware;
 use crate::decode::route::Demand;
 use crate::error::{Error, RejectKind, Result};
+use crate::job::values::TaskShare;
 use crate::job::{Fallback, Job};
+use crate::lease::{Leases, Take};
 use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
 use crate::store::{self, Output};
@@ -161,6 +163,8 @@ struct Shared<'a> {
     stop: &'a Stop,
     progress: &'a Progress,
     ledger: Option<Ledger>,
+    /// Where workers share what is left.
+    leases: Option<Leases>,
     out: Option<Output>,
     /// Where sources are kept.
     raw: Option<Output>,
@@ -209,6 +213,12 @@ impl Shared<'_> {
     fn streamed(&self, receipt: Receipt, rejects: Vec<Reject>) {
         lock(&self.streamed).push((receipt, rejects));
     }
+    /// A task has its receipt: nobody needs its lease.
+    fn leased(&self, task: u64) {
+        if let Some(leases) = &self.leases {
+            leases.done(task);
+        }
+    }
     fn committed(&self) {
         self.progress.tasks.fetch_add(1, Ordering::Relaxed);
     }
@@ -227,8 +237,8 @@ fn stopping(shared: &Shared) -> bool {
 
 /// Where samples go.
 pub enum Target<'a> {
-    /// Shards in an output.
-    Output(&'a Output),
+    /// Shards in an output; the worker's name is the same for all engines of a process.
+    Output(&'a Output, &'a str),
     /// One tar, in order, with no ledger.
     Stream(Box<dyn Write + Send + 'a>),
 }
@@ -269,8 +279,16 @@ pub fn run(
     suspects: &Suspects,
 ) -> Result<Outcome> {
     let begun = Instant::now();
+    let mut leases = None;
     let (out, stream) = match target {
-        Target::Output(out) => (Some(out.clone()), None),
+        Target::Output(out, name) => {
+            let ledger = Ledger::new(out);
+            if job.file.tasks == TaskShare::Any {
+                let term = Duration::from_secs_f64(job.file.lease.as_f64().clamp(1.0, 1e6));
+                leases = Some(Leases::join(&ledger, name, term, plans.iter().flat_map(|p| p.tasks()))?);
+            }
+            (Some(out.clone()), None)
+        }
         Target::Stream(writer) => {
             let columns = plans.first().map(|p| p.header.columns.clone()).unwrap_or_default();
             (None, Some(TarStream::new(writer, "standard output", &columns)))
@@ -287,6 +305,7 @@ pub fn run(
         stop,
         progress,
         ledger: out.as_ref().map(Ledger::new),
+        leases,
         worker: store::worker(),
         raw: job.raw()?,
         columns: plans.first().map(|p| p.header.columns.iter().map(|c| c.name.clone()).collect()).unwrap_or_default(),
@@ -313,11 +332,15 @@ pub fn run(
         commit: Stage::default(),
     };
     let mut outcome = Outcome::default();
-    let mut tasks = VecDeque::new();
+    let (mut tasks, mut shared_units) = (VecDeque::new(), 0);
     let done = shared.ledger.as_ref().map(Ledger::done).transpose()?.unwrap_or_default();
     for plan in plans {
         for task in plan.tasks().filter(|t| wanted(*t)) {
-            if done.contains(&task) { outcome.skipped += 1 } else { tasks.push_back((plan.clone(), task)) }
+            match &shared.leases {
+                _ if done.contains(&task) => outcome.skipped += 1,
+                Some(_) => shared_units += plan.len_of(task),
+                None => tasks.push_back((plan.clone(), task)),
+            }
         }
     }
     for detector in &job.detectors {
@@ -328,20 +351,28 @@ pub fn run(
     let backend = &*opened.backend;
     outcome.device = Some(backend.name().to_string());
     let mut stream = stream;
-    // A task that another worker decided otherwise is done again as that decision says; it cannot change once more.
-    for _ in 0..3 {
-        let units = tasks.iter().map(|(p, t)| p.len_of(*t)).sum();
-        let queue = Queue { tasks: Mutex::new((std::mem::take(&mut tasks), None)), left: AtomicU64::new(units) };
-        pass(&shared, &queue, backend, observer, suspects, stream.take());
-        for task in std::mem::take(&mut *lock(&shared.again)) {
-            if let Some(plan) = plans.iter().find(|p| p.tasks().contains(&task)) {
-                tasks.push_back((plan.clone(), task));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        if let Some(leases) = &shared.leases {
+            scope.spawn(|| renew(leases, &over));
+        }
+        // A task that another worker decided otherwise is done again as that decision says; it cannot change once more.
+        for _ in 0..3 {
+            let units = tasks.iter().map(|(p, t)| p.len_of(*t)).sum::<u64>() + shared_units;
+            let waiting = (std::mem::take(&mut tasks), None);
+            let queue = Queue { plans, tasks: Mutex::new(waiting), left: AtomicU64::new(units) };
+            pass(&shared, &queue, backend, observer, suspects, stream.take());
+            for task in std::mem::take(&mut *lock(&shared.again)) {
+                if let Some(plan) = plans.iter().find(|p| p.tasks().contains(&task)) {
+                    tasks.push_back((plan.clone(), task));
+                }
+            }
+            if tasks.is_empty() || stopping(&shared) || stop.draining() {
+                break;
             }
         }
-        if tasks.is_empty() || stopping(&shared) || stop.draining() {
-            break;
-        }
-    }
+        over.store(true, Ordering::Relaxed);
+    });
     // Empty unless a spool was needed; another worker's is another folder.
     let _ = std::fs::remove_dir(shared.spool_folder());
     if let Some(error) = lock(&shared.first_error).take() {
@@ -353,6 +384,21 @@ pub fn run(
     outcome.fallbacks = shared.fallbacks.report();
     outcome.timing = timing(&shared, begun.elapsed());
     Ok(outcome)
+}
+
+/// Shows that this worker lives until the run is over.
+fn renew(leases: &Leases, over: &AtomicBool) {
+    let mut last = Instant::now();
+    while !over.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+        if last.elapsed() >= leases.pace() {
+            last = Instant::now();
+            // Silence costs at most work that is done twice: the next try may get through.
+            if let Err(e) = leases.renew() {
+                tracing::warn!("{e}");
+            }
+        }
+    }
 }
 
 /// The decoder that the job demands, or software where it is not there and that may be.
@@ -405,12 +451,13 @@ fn timing(shared: &Shared, wall: Duration) -> Value {
 type Waiting = (VecDeque<(Arc<Plan>, u64)>, Option<(Arc<TaskInfo>, usize)>);
 
 /// What is left to decode.
-struct Queue {
+struct Queue<'a> {
+    plans: &'a [Arc<Plan>],
     tasks: Mutex<Waiting>,
     left: AtomicU64,
 }
 
-impl Queue {
+impl Queue<'_> {
     /// The next unit. Opens tasks as they come, telling the collector first.
     fn next(&self, shared: &Shared, to: &Sender<Message>) -> Result<Option<(Arc<TaskInfo>, usize)>> {
         let mut inner = lock(&self.tasks);
@@ -434,7 +481,12 @@ impl Queue {
             if shared.stop.draining() {
                 return Ok(None);
             }
-            let Some((plan, task)) = inner.0.pop_front() else { return Ok(None) };
+            let next = match (inner.0.pop_front(), &shared.leases) {
+                (Some(next), _) => Some(next),
+                (None, Some(leases)) => self.lease(shared, leases)?,
+                (None, None) => None,
+            };
+            let Some((plan, task)) = next else { return Ok(None) };
             let decision = match &shared.ledger {
                 Some(ledger) => ledger.decision(task)?,
                 None => None,
@@ -449,10 +501,35 @@ impl Queue {
     }
 }
 
+impl Queue<'_> {
+    /// A task of those that workers share; waits while others may still lose theirs.
+    fn lease(&self, shared: &Shared, leases: &Leases) -> Result<Option<(Arc<Plan>, u64)>> {
+        loop {
+            let task = match leases.take()? {
+                Take::Task(task) => task,
+                Take::Nothing => return Ok(None),
+                Take::Wait => {
+                    let until = Instant::now() + leases.patience();
+                    while Instant::now() < until {
+                        if stopping(shared) || shared.stop.draining() {
+                            return Ok(None);
+                        }
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    continue;
+                }
+            };
+            let plan = self.plans.iter().find(|p| p.tasks().contains(&task));
+            let plan = plan.ok_or_else(|| Error::bug(format!("task {task} is in no plan")))?;
+            return Ok(Some((plan.clone(), task)));
+        }
+    }
+}
+
 /// Runs a queue of tasks through all stages.
 fn pass(
     shared: &Shared,
-    queue: &Queue,
+    queue: &Queue<'_>,
     backend: &dyn Backend,
     observer: &dyn Observer,
     suspects: &Suspects,

@@ -103,6 +103,11 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Removes an object; one that is not there is removed already.
     fn remove(&self, name: &str) -> Result<()>;
 
+    /// Removes a folder that has nothing in it any more, where folders are something.
+    fn remove_folder(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// The names in a folder, sorted, without the folder's own before them; subfolders end in `/`. None where it is not
     /// there. Hidden ones (temporaries) are left out.
     fn list(&self, folder: &str) -> Result<Vec<String>>;
@@ -165,6 +170,13 @@ impl Output {
         Err(cloud::built_without(uri))
     }
 
+    /// The output below a prefix of a bucket that tests made.
+    #[cfg(all(test, feature = "cloud"))]
+    pub(crate) fn over(store: Arc<dyn object_store::ObjectStore>, prefix: &str, scratch: &Path) -> Output {
+        let store = Arc::new(bucket::Bucket::over(store, prefix));
+        Output { store, scratch: scratch.to_path_buf(), folder: None }
+    }
+
     /// The output in a folder. Its temporaries lie in it, since only there can they be renamed into place.
     pub fn at(folder: &Path) -> Output {
         Output {
@@ -221,6 +233,11 @@ pub fn host() -> String {
     host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
+/// Nanoseconds of this machine's clock: for names and counts that only have to differ.
+pub fn moment() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+}
+
 /// Name of the receipt of a task: who finds one leaves the task's objects alone.
 pub fn receipt_name(task: u64) -> String {
     format!("_framemill/receipts/{task:06}.json")
@@ -257,5 +274,7 @@ fn unsound(place: &str, remedy: &str) -> Error {
     ))
 }
 
+#[cfg(all(test, feature = "cloud"))]
+pub(crate) mod gated;
 #[cfg(test)]
 mod tests;

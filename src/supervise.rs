@@ -23,9 +23,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, RejectKind, Result};
+use crate::job::values::TaskShare;
 use crate::job::{Job, JobFile};
+use crate::lease;
 use crate::pipeline::{self, Observer, Outcome, Progress, Snapshot, Stop, Suspects, Target, UnitKey};
 use crate::plan::Plan;
+use crate::store;
 
 /// Clock time over CPU time that a unit without CPU time is given.
 const PATIENCE: u32 = 4;
@@ -40,6 +43,7 @@ const CAUSELESS: u32 = 3;
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
     job: Value,
+    worker: String,
     suspects: Suspects,
 }
 
@@ -86,8 +90,12 @@ pub fn run(
     let mut suspects = Suspects::default();
     let mut strikes: HashMap<UnitKey, u32> = HashMap::new();
     let (mut causeless, mut peak) = (0, 0);
+    // Process ids repeat, in containers as a rule.
+    let worker = format!("{}-{:x}", store::worker(), store::moment());
+    let _leave = Leave { job, worker: &worker };
     loop {
         let order = Order {
+            worker: worker.clone(),
             job: serde_json::to_value(&job.file).map_err(|e| Error::bug(format!("the job: {e}")))?,
             suspects: suspects.clone(),
         };
@@ -124,6 +132,24 @@ pub fn run(
                 }
                 suspects.alone.extend(culprits);
             }
+        }
+    }
+}
+
+/// However it ends: what this worker held is free for others.
+struct Leave<'a> {
+    job: &'a Job,
+    worker: &'a str,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if self.job.file.tasks != TaskShare::Any {
+            return;
+        }
+        // Others wait for the time of a lease where this does not get through.
+        if let Err(e) = self.job.output().and_then(|out| lease::leave(&out, self.worker)) {
+            tracing::warn!("{e}");
         }
     }
 }
@@ -359,7 +385,7 @@ fn work(order: Order, stop: &Stop, progress: &Progress, voice: &Voice) -> Result
         first.check(&job, &out)?;
     }
     let wanted = |task| job.file.tasks.has(task);
-    let target = Target::Output(&out);
+    let target = Target::Output(&out, &order.worker);
     let outcome = pipeline::run(&job, &plans, &wanted, target, stop, progress, voice, &order.suspects)?;
     Ok(Finished { outcome, interrupted: stop.draining(), peak_memory: peak_memory() })
 }

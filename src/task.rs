@@ -111,6 +111,27 @@ pub struct Receipt {
     pub without_samples: u64,
 }
 
+/// A shard that is whole, but not visible yet.
+pub trait Shard {
+    /// What it will make visible.
+    fn objects(&self) -> &[Object];
+    /// Makes it visible under its final names.
+    fn publish(self) -> Result<()>;
+    /// Throws it away.
+    fn abort(self) -> Result<()>;
+}
+
+/// What settling a task came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It has its receipt, by this worker.
+    Now,
+    /// It had its receipt before, with the same objects.
+    Before,
+    /// Another worker decided otherwise before: the task is to be done again as that says.
+    Otherwise,
+}
+
 /// The files in `_framemill` of one output.
 #[derive(Debug, Clone)]
 pub struct Ledger {
@@ -120,7 +141,9 @@ pub struct Ledger {
 /// What deciding came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decided {
-    /// As asked: go on and publish.
+    /// As asked, and nobody had decided before: so nobody has published either.
+    First,
+    /// As asked, like someone before.
     Agreed,
     /// Another worker decided otherwise before: its decision is to be obeyed.
     Otherwise(Vec<Reject>),
@@ -141,6 +164,11 @@ impl Ledger {
     pub fn receipt(&self, task: u64) -> Result<Option<Receipt>> {
         let name = store::receipt_name(task);
         self.out.read(&name)?.map(|bytes| self.parsed(&name, &bytes)).transpose()
+    }
+
+    /// Whether `task` is done.
+    pub fn has(&self, task: u64) -> Result<bool> {
+        Ok(self.out.size(&store::receipt_name(task))?.is_some())
     }
 
     /// The receipts of many tasks, in their order.
@@ -176,12 +204,35 @@ impl Ledger {
             text.push('\n');
         }
         let name = rejects_name(task);
-        let Created::Other(bytes) = self.out.create_only(&name, text.as_bytes())? else { return Ok(Decided::Agreed) };
+        let bytes = match self.out.create_only(&name, text.as_bytes())? {
+            Created::Written => return Ok(Decided::First),
+            Created::Same => return Ok(Decided::Agreed),
+            Created::Other(bytes) => bytes,
+        };
         let theirs = parse(&bytes, &self.out.place(&name))?;
         let key = |r: &Reject| (r.asset.clone(), r.from_pts);
         // Messages may differ between machines; which inputs are left out decides the bytes.
         let same = theirs.iter().map(key).eq(rejects.iter().map(key));
         Ok(if same { Decided::Agreed } else { Decided::Otherwise(theirs) })
+    }
+
+    /// Decides, publishes and receipts a task, in that order. `receipt` gets the shard's objects.
+    ///
+    /// # Errors
+    /// Store errors; a bug where the task is committed with other bytes.
+    pub fn settle(&self, shard: impl Shard, rejects: &[Reject], receipt: &mut Receipt) -> Result<Settled> {
+        receipt.objects = shard.objects().to_vec();
+        let decided = self.decide(receipt.task, rejects)?;
+        if decided != Decided::First && self.has(receipt.task)? {
+            // Another worker was faster. If its bytes are other ones, that is told; ours go.
+            self.commit(receipt)?;
+            return shard.abort().map(|()| Settled::Before);
+        }
+        if let Decided::Otherwise(_) = decided {
+            return shard.abort().map(|()| Settled::Otherwise);
+        }
+        shard.publish()?;
+        self.commit(receipt).map(|()| Settled::Now)
     }
 
     /// Writes the receipt, unless the task has the same one. Another one with other objects is a bug that names both.
@@ -335,10 +386,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::new(&Output::at(dir.path()));
         assert_eq!(ledger.decision(3).unwrap(), None);
-        assert_eq!(ledger.decide(3, &[reject("1", "x")]).unwrap(), Decided::Agreed);
+        assert_eq!(ledger.decide(3, &[reject("1", "x")]).unwrap(), Decided::First);
         assert_eq!(ledger.decide(3, &[reject("1", "said otherwise")]).unwrap(), Decided::Agreed);
         assert_eq!(ledger.decide(3, &[]).unwrap(), Decided::Otherwise(vec![reject("1", "x")]));
-        assert_eq!(ledger.decide(4, &[]).unwrap(), Decided::Agreed);
+        assert_eq!(ledger.decide(4, &[]).unwrap(), Decided::First);
         assert_eq!(ledger.decision(4).unwrap(), Some(vec![]));
     }
 

@@ -228,6 +228,8 @@ pub enum TaskShare {
     },
     /// Index and number from the orchestrator's variables.
     Env,
+    /// Whatever is free, by leases.
+    Any,
 }
 
 /// Variables of index and number that orchestrators set for the workers of one job.
@@ -262,7 +264,7 @@ impl TaskShare {
     pub fn has(self, task: u64) -> bool {
         match self {
             TaskShare::Part { i, n } => task % n == i,
-            TaskShare::All | TaskShare::Env => true,
+            TaskShare::All | TaskShare::Env | TaskShare::Any => true,
         }
     }
 }
@@ -273,7 +275,7 @@ impl FromStr for TaskShare {
         match text.trim() {
             "all" => Ok(TaskShare::All),
             "env" => Ok(TaskShare::Env),
-            "any" => Err(Error::usage("--tasks any: this version has no leases yet; write --tasks i/n or env")),
+            "any" => Ok(TaskShare::Any),
             part => {
                 let read = part.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
                 match read {
@@ -290,12 +292,13 @@ impl fmt::Display for TaskShare {
         match self {
             TaskShare::All => f.write_str("all"),
             TaskShare::Env => f.write_str("env"),
+            TaskShare::Any => f.write_str("any"),
             TaskShare::Part { i, n } => write!(f, "{i}/{n}"),
         }
     }
 }
 
-as_text!(TaskShare, "TaskShare", "Which tasks this process runs: all, i/n, or env");
+as_text!(TaskShare, "TaskShare", "Which tasks this process runs: all, i/n, env, or any");
 
 #[cfg(test)]
 mod tests {
@@ -316,7 +319,7 @@ mod tests {
     fn shares_of_tasks() {
         let part: TaskShare = "1/3".parse().unwrap();
         assert_eq!((0..7).filter(|t| part.has(*t)).collect::<Vec<_>>(), [1, 4]);
-        assert!("3/3".parse::<TaskShare>().is_err() && "any".parse::<TaskShare>().is_err());
+        assert!("3/3".parse::<TaskShare>().is_err() && "some".parse::<TaskShare>().is_err());
         let env = |name: &str| match name {
             "CLOUD_RUN_TASK_INDEX" => Some("2".into()),
             "CLOUD_RUN_TASK_COUNT" => Some("5".into()),

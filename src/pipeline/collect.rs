@@ -16,8 +16,9 @@ use super::spool::{Place, Spool};
 use super::{Shared, TaskInfo, UnitKey};
 use crate::error::{Class, Error, RejectKind, Result};
 use crate::sink::webdataset::TarStream;
-use crate::sink::{Format, Sample, ShardWriter};
-use crate::task::{Decided, Frames, Receipt, Reject};
+use crate::sink::{Finished, Format, Sample, ShardWriter};
+use crate::store::Object;
+use crate::task::{Frames, Receipt, Reject, Settled, Shard};
 
 /// What reaches the collector.
 pub(super) enum Message {
@@ -375,24 +376,35 @@ pub(super) fn commit(shared: &Shared, finish: Finish) -> Result<()> {
         shared.streamed(receipt, rejects);
         return Ok(());
     };
-    let finished = writer.finish()?;
-    if ledger.receipt(receipt.task)?.is_some() {
-        // Another worker was faster. If its bytes are other ones, publishing would have said so; ours go.
-        receipt.objects = finished.objects.clone();
-        ledger.commit(&receipt)?;
-        return finished.abort();
+    match ledger.settle(Written(writer.finish()?), &rejects, &mut receipt)? {
+        Settled::Otherwise => {
+            tracing::info!(task = receipt.task, "another worker decided otherwise; the task is done again as it says");
+            shared.again(receipt.task);
+            return Ok(());
+        }
+        Settled::Before => {}
+        Settled::Now => shared.committed(),
     }
-    if let Decided::Otherwise(_) = ledger.decide(receipt.task, &rejects)? {
-        tracing::info!(task = receipt.task, "another worker decided otherwise; the task is done again as it says");
-        shared.again(receipt.task);
-        return finished.abort();
-    }
-    test_hook("FRAMEMILL_TEST_STOP_BEFORE_PUBLISH");
-    receipt.objects = finished.publish()?;
-    test_hook("FRAMEMILL_TEST_STOP_BEFORE_RECEIPT");
-    ledger.commit(&receipt)?;
-    shared.committed();
+    shared.leased(receipt.task);
     Ok(())
+}
+
+/// A shard that ends its process where a machine may vanish, if a test says so.
+struct Written(Finished);
+
+impl Shard for Written {
+    fn objects(&self) -> &[Object] {
+        &self.0.objects
+    }
+    fn publish(self) -> Result<()> {
+        test_hook("FRAMEMILL_TEST_STOP_BEFORE_PUBLISH");
+        self.0.publish()?;
+        test_hook("FRAMEMILL_TEST_STOP_BEFORE_RECEIPT");
+        Ok(())
+    }
+    fn abort(self) -> Result<()> {
+        self.0.abort()
+    }
 }
 
 /// Ends the process at a place where a machine may vanish, for tests.

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -23,7 +24,8 @@ use sha2::{Digest, Sha256};
 
 use super::cloud::{Cloud, Settings, Trouble};
 use super::{
-    Created, Fetched, Object, Source, Store, create_folders, differs, failed, hex, listing_digest, unsound, worker,
+    Created, Fetched, Object, Source, Store, create_folders, differs, failed, hex, listing_digest, moment, unsound,
+    worker,
 };
 use crate::error::{Error, Result};
 
@@ -35,8 +37,9 @@ const PART: usize = 16 << 20;
 const PARTS: usize = 4;
 /// Small objects on their way at once.
 const MANY: usize = 64;
-/// How often a body that breaks off is asked for again; the client itself tries again what fails before its body.
-const TRIES: u32 = 5;
+/// For how long what breaks off is asked for again; the client itself tries again what fails before a body, and by then
+/// has given up.
+const STEADY: Duration = Duration::from_secs(20);
 /// Where uploads have names of their own.
 const PARTIAL: &str = "_framemill/partial/";
 
@@ -56,10 +59,10 @@ impl Bucket {
         Cloud::open(uri, settings).map(Bucket)
     }
 
-    /// One that is empty, below that prefix.
+    /// The prefix in a bucket that tests made.
     #[cfg(test)]
-    pub fn in_memory(prefix: &str) -> Bucket {
-        Bucket(Cloud::in_memory(prefix))
+    pub fn over(store: std::sync::Arc<dyn ObjectStore>, prefix: &str) -> Bucket {
+        Bucket(Cloud::over(store, prefix))
     }
 
     fn key(&self, name: &str) -> Key {
@@ -81,26 +84,28 @@ impl Bucket {
 
     fn head(&self, name: &str) -> Result<Option<ObjectMeta>> {
         let key = self.key(name);
-        self.there("read", name, self.0.wait(self.0.store().head(&key)))
+        self.there("read", name, self.0.wait(steady(|| self.0.store().head(&key))))
     }
 
-    /// One small object; a body that breaks off is asked for again.
+    /// One small object.
     async fn get(store: &dyn ObjectStore, key: &Key, options: GetOptions) -> Stored<Bytes> {
-        let mut tries = 0;
-        loop {
-            let body = store.get_opts(key, options.clone()).await?.bytes().await;
-            tries += 1;
-            if body.is_ok() || tries == TRIES {
-                return body;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100 << tries)).await;
-        }
+        steady(|| async { store.get_opts(key, options.clone()).await?.bytes().await }).await
+    }
+
+    /// A PUT of `payload` under that condition.
+    async fn send(store: &dyn ObjectStore, key: &Key, payload: PutPayload, mode: PutMode) -> Stored<()> {
+        let options = PutOptions { mode, ..Default::default() };
+        steady(|| async { store.put_opts(key, payload.clone(), options.clone()).await.map(|_| ()) }).await
+    }
+
+    fn sent(&self, store: &dyn ObjectStore, name: &str, content: Vec<u8>, mode: PutMode) -> Stored<()> {
+        self.0.wait(Self::send(store, &self.key(name), content.into(), mode))
     }
 
     /// Gives `each` the content of an object piece by piece, all from one version of it, and its size.
     fn pieces(&self, name: &str, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
         let key = self.key(name);
-        let meta = self.0.wait(self.0.store().head(&key)).map_err(|e| self.failed("read", name, &e))?;
+        let meta = self.0.wait(steady(|| self.0.store().head(&key))).map_err(|e| self.failed("read", name, &e))?;
         let ranges = (0..meta.size).step_by(PART).map(|from| from..meta.size.min(from + PART as u64));
         let pieces = stream::iter(ranges).map(|range| {
             let options = GetOptions { range: Some(range.into()), if_match: meta.e_tag.clone(), ..Default::default() };
@@ -118,9 +123,9 @@ impl Bucket {
         let (key, wrong) = (self.key(name), |e: object_store::Error| self.failed("write", name, &e));
         let mut part = filled(from, PART)?;
         if part.len() < PART {
-            return self.0.wait(self.0.bulk().put(&key, part.into())).map(|_| ()).map_err(wrong);
+            return self.sent(&**self.0.bulk(), name, part, PutMode::Overwrite).map_err(wrong);
         }
-        let upload = self.0.wait(self.0.bulk().put_multipart(&key)).map_err(wrong)?;
+        let upload = self.0.wait(steady(|| self.0.bulk().put_multipart(&key))).map_err(wrong)?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
         let written = loop {
             if part.is_empty() {
@@ -153,18 +158,15 @@ impl Bucket {
 
     /// Creates `name` from the file unless it exists; false if it does.
     fn create_from(&self, file: &Path, bytes: u64, name: &str) -> Result<bool> {
-        let key = self.key(name);
         if bytes <= ONE_PUT {
             let content = std::fs::read(file).map_err(|e| failed("read", file, &e))?;
-            let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-            let put = self.0.wait(self.0.bulk().put_opts(&key, PutPayload::from(content), options));
-            return self.created(name, put.map(|_| ()));
+            return self.created(name, self.sent(&**self.0.bulk(), name, content, PutMode::Create));
         }
         static ATTEMPT: AtomicU64 = AtomicU64::new(0);
-        let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-        let attempt = format!("{PARTIAL}{}-{}-{began:x}", worker(), ATTEMPT.fetch_add(1, Ordering::Relaxed));
+        let attempt = format!("{PARTIAL}{}-{}-{:x}", worker(), ATTEMPT.fetch_add(1, Ordering::Relaxed), moment());
         self.put(file, &attempt)?;
-        let copied = self.0.wait(self.0.bulk().copy_if_not_exists(&self.key(&attempt), &key));
+        let (from, to) = (self.key(&attempt), self.key(name));
+        let copied = self.0.wait(steady(|| self.0.bulk().copy_if_not_exists(&from, &to)));
         // What stays of it is swept when the job is finished.
         if let Err(e) = self.remove(&attempt) {
             tracing::debug!("{e}");
@@ -209,10 +211,8 @@ impl Bucket {
     fn replace_seen(&self, file: &Path, name: &str, seen: &ObjectMeta) -> Result<bool> {
         let content = std::fs::read(file).map_err(|e| failed("read", file, &e))?;
         let version = UpdateVersion { e_tag: seen.e_tag.clone(), version: seen.version.clone() };
-        let options = PutOptions { mode: PutMode::Update(version), ..Default::default() };
-        let put = self.0.wait(self.0.bulk().put_opts(&self.key(name), PutPayload::from(content), options));
-        match put {
-            Ok(_) => Ok(true),
+        match self.sent(&**self.0.bulk(), name, content, PutMode::Update(version)) {
+            Ok(()) => Ok(true),
             Err(e) if matches!(Trouble::of(&e), Trouble::Changed | Trouble::Missing) => Ok(false),
             Err(e) => Err(self.failed("replace", name, &e)),
         }
@@ -221,7 +221,7 @@ impl Bucket {
     /// Every object below a folder, with its name.
     fn below(&self, folder: &str) -> Result<Vec<(String, ObjectMeta)>> {
         let prefix = self.key(folder);
-        let metas: Stored<Vec<ObjectMeta>> = self.0.wait(self.0.store().list(Some(&prefix)).try_collect());
+        let metas: Stored<Vec<ObjectMeta>> = self.0.wait(steady(|| self.0.store().list(Some(&prefix)).try_collect()));
         let metas = metas.map_err(|e| self.failed("list", folder, &e))?;
         let named = |meta: ObjectMeta| {
             let parts = meta.location.prefix_match(&prefix)?;
@@ -247,10 +247,8 @@ impl Bucket {
         for path in super::local::list(folder)? {
             names.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
         }
-        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         let puts = stream::iter(&names).map(|name| {
-            let (path, key, options) =
-                (folder.join(name), self.key(&format!("{}{name}", object.path)), options.clone());
+            let (path, key) = (folder.join(name), self.key(&format!("{}{name}", object.path)));
             async move {
                 let content = tokio::task::spawn_blocking({
                     let path = path.clone();
@@ -258,7 +256,7 @@ impl Bucket {
                 });
                 let content = content.await.map_err(std::io::Error::other).and_then(|read| read);
                 let content = content.map_err(|e| failed("read", &path, &e))?;
-                Ok((name, self.0.store().put_opts(&key, PutPayload::from(content), options).await.map(|_| ())))
+                Ok((name, Self::send(&**self.0.store(), &key, content.into(), PutMode::Create).await))
             }
         });
         let done: Result<Vec<_>> = self.0.wait(puts.buffered(MANY).try_collect());
@@ -279,6 +277,19 @@ impl Bucket {
             }
         }
         Ok(())
+    }
+}
+
+/// Does a request again whose answer broke off. All requests here may be done twice: one that creates finds its own
+/// content the second time.
+async fn steady<T, F: Future<Output = Stored<T>>>(request: impl Fn() -> F) -> Stored<T> {
+    let (begun, mut wait) = (Instant::now(), Duration::from_millis(50));
+    loop {
+        match request().await {
+            Err(e) if Trouble::of(&e) == Trouble::Away && begun.elapsed() < STEADY => tokio::time::sleep(wait).await,
+            other => return other,
+        }
+        wait *= 2;
     }
 }
 
@@ -319,10 +330,7 @@ impl Store for Bucket {
 
     fn create_only(&self, name: &str, bytes: &[u8]) -> Result<Created> {
         loop {
-            let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-            let payload = PutPayload::from(bytes.to_vec());
-            let put = self.0.wait(self.0.store().put_opts(&self.key(name), payload, options));
-            if self.created(name, put.map(|_| ()))? {
+            if self.created(name, self.sent(&**self.0.store(), name, bytes.to_vec(), PutMode::Create))? {
                 return Ok(Created::Written);
             }
             match self.read(name)? {
@@ -335,8 +343,8 @@ impl Store for Bucket {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let put = self.0.wait(self.0.store().put(&self.key(name), PutPayload::from(bytes.to_vec())));
-        put.map(|_| ()).map_err(|e| self.failed("write", name, &e))
+        let put = self.sent(&**self.0.store(), name, bytes.to_vec(), PutMode::Overwrite);
+        put.map_err(|e| self.failed("write", name, &e))
     }
 
     fn put(&self, file: &Path, name: &str) -> Result<()> {
@@ -349,13 +357,14 @@ impl Store for Bucket {
     }
 
     fn remove(&self, name: &str) -> Result<()> {
-        let removed = self.0.wait(self.0.store().delete(&self.key(name)));
+        let key = self.key(name);
+        let removed = self.0.wait(steady(|| self.0.store().delete(&key)));
         self.there("remove", name, removed).map(|_| ())
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>> {
         let prefix = self.key(folder);
-        let listed = self.0.wait(self.0.store().list_with_delimiter(Some(&prefix)));
+        let listed = self.0.wait(steady(|| self.0.store().list_with_delimiter(Some(&prefix))));
         let Some(listed) = self.there("list", folder, listed)? else { return Ok(Vec::new()) };
         let last = |key: &Key| key.filename().map(str::to_string);
         let folders = listed.common_prefixes.iter().filter_map(last).map(|name| name + "/");
@@ -418,8 +427,7 @@ impl Store for Bucket {
     }
 
     fn probe(&self) -> Result<()> {
-        let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-        let name = format!("{PARTIAL}probe-{}-{began:x}", worker());
+        let name = format!("{PARTIAL}probe-{}-{:x}", worker(), moment());
         let first = self.create_only(&name, b"first")?;
         let second = self.create_only(&name, b"second")?;
         self.remove(&name)?;

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use sha2::{Digest, Sha256};
 
-use super::{Created, Fetched, Object, Source, Store, differs, hex, listing_digest, unsound};
+use super::{Created, Fetched, Object, Source, Store, differs, hex, listing_digest, moment, unsound};
 use crate::error::{Error, Result};
 
 /// What [`publish`] found.
@@ -49,10 +49,9 @@ pub fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
 fn temporary(path: &Path) -> PathBuf {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
     let n = COUNTER.fetch_add(1, Ordering::Relaxed);
     // Process ids repeat between machines that share the output; the clock tells them apart.
-    path.with_file_name(format!(".{name}.{}-{n}-{started:x}.tmp", std::process::id()))
+    path.with_file_name(format!(".{name}.{}-{n}-{:x}.tmp", std::process::id(), moment()))
 }
 
 /// Syncs a folder: only then are the names in it durable.
@@ -304,6 +303,12 @@ impl Store for Folder {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(failed("remove", &path, &e)),
             _ => Ok(()),
         }
+    }
+
+    fn remove_folder(&self, folder: &str) -> Result<()> {
+        // It stays where someone is just writing into it.
+        let _ = fs::remove_dir(self.path(folder));
+        Ok(())
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>> {

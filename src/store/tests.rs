@@ -35,8 +35,8 @@ fn stores() -> Vec<Fresh> {
     #[cfg(feature = "cloud")]
     {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(bucket::Bucket::in_memory("some/prefix"));
-        let out = Output { store, scratch: dir.path().join("scratch"), folder: None };
+        let store = Arc::new(object_store::memory::InMemory::new());
+        let out = Output::over(store, "some/prefix", &dir.path().join("scratch"));
         all.push(Fresh { dir, out });
     }
     all

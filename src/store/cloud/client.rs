@@ -66,17 +66,16 @@ impl Cloud {
         })
     }
 
-    /// A bucket that is only in memory.
+    /// A bucket that tests made.
     #[cfg(test)]
-    pub(in crate::store) fn in_memory(prefix: &str) -> Cloud {
+    pub(in crate::store) fn over(store: Arc<dyn ObjectStore>, prefix: &str) -> Cloud {
         runtime::ready();
-        let store = Arc::new(object_store::memory::InMemory::new());
         Cloud {
             kind: Kind::S3,
             bucket: "memory".into(),
             prefix: Path::from(prefix),
             store: store.clone(),
-            builder: Builder::Memory(store),
+            builder: Builder::Given(store),
             bulk: OnceLock::new(),
         }
     }
@@ -160,7 +159,7 @@ pub(super) fn options(endpoint: Option<&str>) -> ClientOptions {
 
 enum Builder {
     #[cfg(test)]
-    Memory(Arc<object_store::memory::InMemory>),
+    Given(Arc<dyn ObjectStore>),
     S3(Box<(object_store::aws::AmazonS3Builder, ClientOptions)>),
     Google(Box<(object_store::gcp::GoogleCloudStorageBuilder, ClientOptions)>),
     Azure(Box<(object_store::azure::MicrosoftAzureBuilder, ClientOptions)>),
@@ -174,7 +173,7 @@ impl Builder {
     ) -> object_store::Result<Arc<dyn ObjectStore>> {
         Ok(match self {
             #[cfg(test)]
-            Builder::Memory(store) => store.clone(),
+            Builder::Given(store) => store.clone(),
             Builder::S3(b) => Arc::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?),
             Builder::Google(b) => {
                 Arc::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?)

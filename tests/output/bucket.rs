@@ -1,0 +1,144 @@
+//! A job into a bucket gives what the same job gives in a folder.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::server::{Answer, S3, SECRET, Server, forward, program};
+use crate::support::*;
+use crate::tools::*;
+
+fn photos() -> String {
+    fixtures().join("photos").to_str().unwrap().into()
+}
+
+#[test]
+fn a_bucket_holds_what_a_folder_holds_in_every_form() {
+    let Some(s3) = S3::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let fixtures = fixtures();
+    let inputs: Vec<String> =
+        ["clips", "photos", "broken"].iter().map(|f| fixtures.join(f).to_str().unwrap().to_string()).collect();
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let forms: [(&str, &[&str]); 3] = [
+        ("shards", &["--metadata", "parquet,csv,sqlite", "--split", "train=0.8,val=0.2"]),
+        ("images", &["--format", "images", "--encode", "png"]),
+        ("arrays", &["--format", "tensors"]),
+    ];
+    for (form, more) in forms {
+        let folder = dir.path().join(form);
+        let output = framemill(&job(&inputs, folder.to_str().unwrap(), more));
+        assert!(output.status.success(), "{form}: {}", errors(&output));
+        let (mut expected, uri) = (tree(&folder), format!("s3://media/{form}"));
+        let output_s3 = program(s3.port).args(job(&inputs, &uri, more)).output().unwrap();
+        assert!(output_s3.status.success(), "{form}: {}", errors(&output_s3));
+        let out = crate::tools::output(s3.port, form);
+        assert_eq!(objects(&out), expected, "{form}");
+        let command = |name: &str| program(s3.port).args([name, &uri, "--json"]).output().unwrap();
+        assert_eq!(command("verify").status.code(), Some(0), "{}", errors(&command("verify")));
+        assert_eq!(report(&command("status"))["finished"], true);
+        assert_eq!(report(&command("rejects"))["rejected"], report(&rejects(&folder))["rejected"]);
+        // Done already, and finished once more: nothing changes.
+        assert!(program(s3.port).args(job(&inputs, &uri, more)).status().unwrap().success());
+        assert!(program(s3.port).args(["finish", &uri]).output().unwrap().status.success());
+        assert_eq!(objects(&out), expected, "{form}");
+        let (here, there) = (dir.path().join("here.png"), dir.path().join("there.png"));
+        for (at, file) in [(folder.to_str().unwrap(), &here), (uri.as_str(), &there)] {
+            let shown = program(s3.port).args(["preview", at, "-o", file.to_str().unwrap()]).output().unwrap();
+            assert!(shown.status.success(), "{}", errors(&shown));
+        }
+        assert_eq!(std::fs::read(here).unwrap(), std::fs::read(there).unwrap());
+        let retried = program(s3.port).args(["retry", &uri, "--max-rejects", "100%"]).output().unwrap();
+        assert!(retried.status.success(), "{}", errors(&retried));
+        // The control: what is damaged is found.
+        let shard = expected.keys().find(|name| name.contains("shard-") && name.ends_with(".parquet")).unwrap().clone();
+        out.replace(&shard, b"other").unwrap();
+        assert_eq!(command("verify").status.code(), Some(74));
+        expected.remove(&shard);
+        assert_ne!(objects(&out), expected);
+    }
+}
+
+fn rejects(folder: &std::path::Path) -> std::process::Output {
+    framemill(&["rejects", folder.to_str().unwrap(), "--json"])
+}
+
+#[test]
+fn another_job_and_a_store_without_conditions_are_refused() {
+    let Some(s3) = S3::start() else { return };
+    let run = |port: u16, out: &str, more: &[&str]| program(port).args(job(&[&photos()], out, more)).output().unwrap();
+    assert!(run(s3.port, "s3://media/one", &[]).status.success());
+    let other = run(s3.port, "s3://media/one", &["--seed", "7"]);
+    assert_eq!(other.status.code(), Some(78), "{}", errors(&other));
+    assert!(errors(&other).contains("seed") && errors(&other).contains("s3://media/one"), "{}", errors(&other));
+    let port = s3.port;
+    let careless = Server::start(move |request| {
+        let mut request = request.clone();
+        let keep = |line: &&str| !line.to_ascii_lowercase().starts_with("if-none-match:");
+        request.head = request.head.lines().filter(keep).map(|line| format!("{line}\r\n")).collect();
+        forward(port, &request)
+    });
+    let refused = run(careless.port, "s3://media/two", &[]);
+    assert_eq!(refused.status.code(), Some(74), "{}", errors(&refused));
+    assert!(errors(&refused).contains("lets two writers create the same object"), "{}", errors(&refused));
+    assert!(objects(&output(port, "two")).is_empty(), "nothing was begun");
+    let missing = run(s3.port, "s3://nobucket/x", &[]);
+    assert_eq!(missing.status.code(), Some(74), "{}", errors(&missing));
+    assert!(errors(&missing).contains("no such bucket") && !errors(&missing).contains(SECRET), "{}", errors(&missing));
+}
+
+#[test]
+fn a_store_that_is_away_for_a_while_is_waited_for_and_one_that_stays_away_is_an_error_that_resumes() {
+    let Some(s3) = S3::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("folder");
+    assert!(framemill(&job(&[&photos()], folder.to_str().unwrap(), &[])).status.success());
+    let expected = tree(&folder);
+    let away = std::sync::Arc::new(AtomicBool::new(false));
+    let (port, gone) = (s3.port, away.clone());
+    let server = Server::start(move |request| match gone.load(Ordering::Relaxed) {
+        true => Answer::status(503),
+        false => forward(port, request),
+    });
+    // Gone as soon as the plan is there, back two seconds later.
+    let log = dir.path().join("log");
+    let mut child = start(program(server.port), &job(&[&photos()], "s3://media/away", &[]), &log);
+    let out = output(port, "away");
+    wait_until("the plan", || out.size("_framemill/plan.json").unwrap().is_some());
+    away.store(true, Ordering::Relaxed);
+    std::thread::sleep(Duration::from_secs(2));
+    away.store(false, Ordering::Relaxed);
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", said(&log));
+    assert_eq!(objects(&out), expected);
+    // Gone for longer than it is waited for.
+    let file = dir.path().join("job.toml");
+    std::fs::write(&file, "[output.store]\nretry_seconds = 1\n").unwrap();
+    let mut args = job(&[], "s3://media/stays", &[]);
+    let photos = photos();
+    args.extend(["-i", &photos, file.to_str().unwrap()]);
+    away.store(true, Ordering::Relaxed);
+    let failed = program(server.port).args(&args).output().unwrap();
+    assert_eq!(failed.status.code(), Some(74), "{}", errors(&failed));
+    assert!(
+        errors(&failed).contains("stayed busy or away") && !errors(&failed).contains(SECRET),
+        "{}",
+        errors(&failed)
+    );
+    away.store(false, Ordering::Relaxed);
+    let again = program(server.port).args(&args).output().unwrap();
+    assert!(again.status.success(), "{}", errors(&again));
+    assert_eq!(objects(&output(port, "stays")), expected);
+}
+
+#[test]
+fn sources_are_kept_in_a_bucket_too() {
+    let Some(s3) = S3::start() else { return };
+    let args = job(&[&photos()], "s3://media/data", &["--keep-raw", "s3://media/raw"]).join("\n");
+    let run = program(s3.port).args(args.lines()).output().unwrap();
+    assert!(run.status.success(), "{}", errors(&run));
+    let kept = objects(&output(s3.port, "raw"));
+    let own = tree(&fixtures().join("photos"));
+    let digests = |files: &std::collections::BTreeMap<String, String>| {
+        files.values().cloned().collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(!kept.is_empty() && digests(&kept).is_subset(&digests(&own)), "{kept:?}");
+}
