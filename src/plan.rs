@@ -64,13 +64,18 @@ impl Unit {
         format!("{:016x}", self.identity)
     }
 
+    /// The URI without its query, which may be signed.
+    pub fn name(&self) -> &str {
+        crate::input::without_query(&self.uri)
+    }
+
     /// What the unit is, for messages: the URI, with the time range where it is only a part.
     pub fn place(&self) -> String {
         match (self.from, self.to) {
-            (None, None) => crate::input::without_query(&self.uri).to_string(),
+            (None, None) => self.name().to_string(),
             (from, to) => {
                 let show = |t: Option<i64>| t.map_or(String::new(), |t| t.to_string());
-                format!("{} (pts {}..{})", crate::input::without_query(&self.uri), show(from), show(to))
+                format!("{} (pts {}..{})", self.name(), show(from), show(to))
             }
         }
     }

@@ -48,7 +48,8 @@ pub fn list(job: &Job, out: Option<&Path>) -> Result<Inputs> {
     if job.file.input.uri.is_empty() && !job.file.allow_empty {
         return Err(Error::usage("no input: give --input FILE, FOLDER, GLOB or LIST, or [input] uri in the job file"));
     }
-    let inputs = input::list(&job.file.input, job.file.seed, out)?;
+    let output = out.and(job.file.output.uri.as_deref());
+    let inputs = input::list(&job.file.input, job.file.seed, output)?;
     if inputs.is_empty() && !job.file.allow_empty {
         return Err(Error::usage(format!(
             "no input: nothing to decode was found in {} ({} other files were ignored); --allow-empty makes this a success",

@@ -1,7 +1,9 @@
 //! Where the clients run: a few threads that only wait, shared by the whole process and made when they are first needed.
 
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
@@ -37,7 +39,26 @@ where
     runtime().spawn(future)
 }
 
+/// Between half of `pause` and all of it, so that many do not come back at the same moment.
+pub fn jittered(pause: Duration) -> Duration {
+    let share = RandomState::new().hash_one(()) >> 40;
+    pause / 2 + pause / 2 * (share as u32) / (1 << 24)
+}
+
 /// Has TLS ready before a client is built.
 pub(super) fn ready() {
     runtime();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_lie_within_bounds_and_differ() {
+        let due = Duration::from_secs(8);
+        let pauses: Vec<Duration> = (0..16).map(|_| jittered(due)).collect();
+        assert!(pauses.iter().all(|p| *p >= due / 2 && *p <= due), "{pauses:?}");
+        assert!(pauses.windows(2).any(|w| w[0] != w[1]));
+    }
 }
