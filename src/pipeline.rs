@@ -680,7 +680,7 @@ fn decode_units(
             shared.progress.frames.fetch_add(1, Ordering::Relaxed);
             true
         };
-        let mut exit = Exit { shared, key, unit, attempt: 0, items: 0, pulse: &pulse, send: &send };
+        let mut exit = Exit { shared, key, unit, attempt: 0, items: 0, life: life.clone(), pulse: &pulse, send: &send };
         let outcome = decode::unit(&mut exit, early, threads);
         let attempt = exit.attempt;
         lock(&shared.progress.flying).remove(&key);

@@ -110,6 +110,7 @@ pub fn retry(m: &ArgMatches, out: &Path, engine: Vec<String>) -> Result<u8> {
     let mut plans = super::plans(out)?;
     let mut file: JobFile = plans[0].job()?;
     file.output.uri = Some(out.to_string_lossy().into_owned());
+    file.input.store = plans[0].header.store.clone();
     if let Some(threads) = m.get_one::<String>("threads") {
         file.threads = threads.parse().map_err(|_| Error::usage(format!("--threads {threads}: expected a number")))?;
     }

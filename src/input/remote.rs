@@ -13,6 +13,7 @@ mod window;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use crate::bytes::ByteSource;
 use crate::error::{Error, RejectKind, Result};
 use crate::store::cloud::{self, Cloud, Place, Settings};
 
-use super::sources::Expected;
+use super::sources::{Expected, Life};
 use super::spec::InputSpec;
 use super::without_query;
 pub(super) use listing::add;
@@ -120,13 +121,21 @@ impl Remote {
     }
 
     /// Waits until the input is open.
-    pub fn finish(&self, opening: Opening) -> Result<Arc<dyn ByteSource>> {
-        Ok(Arc::new(window::RemoteSource::new(self.wait(opening)?, self.held)))
+    pub fn finish(&self, opening: Opening, life: &Life) -> Result<Arc<dyn ByteSource>> {
+        Ok(Arc::new(window::RemoteSource::new(self.wait(opening, life)?, self.held, life.clone())))
     }
 
-    fn wait(&self, mut opening: Opening) -> Result<Opened> {
-        cloud::wait(&mut opening.0).map_err(|e| Error::bug(format!("opening an input ended: {e}")))?
+    fn wait(&self, mut opening: Opening, life: &Life) -> Result<Opened> {
+        let opened = waiting(life, &mut opening.0);
+        opened.map_err(|e| Error::bug(format!("opening an input ended: {e}")))?
     }
+}
+
+/// Waits for `future`, with signs of life.
+fn waiting<F: Future>(life: &Life, future: F) -> F::Output {
+    cloud::wait_ticking(future, || {
+        life.fetch_add(1, Ordering::Relaxed);
+    })
 }
 
 /// Whether `uri` is one of those that are read here.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::spec::InputSpec;
 use super::table::Table;
@@ -21,6 +22,9 @@ pub struct Expected {
     /// Its etag when it was listed.
     pub etag: Option<String>,
 }
+
+/// A number that grows while somebody waits for the network: waiting is no stall.
+pub type Life = Arc<AtomicU64>;
 
 /// Opens inputs. Clients for stores and servers are made as they are needed, once each.
 pub struct Sources {
@@ -60,9 +64,9 @@ impl Sources {
     /// Waits for an input that is being opened.
     ///
     /// Errors: as [`Sources::open`].
-    pub fn finish(&self, early: Early) -> Result<Arc<dyn ByteSource>> {
+    pub fn finish(&self, early: Early, life: &Life) -> Result<Arc<dyn ByteSource>> {
         #[cfg(feature = "cloud")]
-        return self.remote.finish(early.0?);
+        return self.remote.finish(early.0?, life);
         #[cfg(not(feature = "cloud"))]
         Err(Error::bug("nothing can be opened early without the feature cloud"))
     }
@@ -71,12 +75,12 @@ impl Sources {
     ///
     /// Errors: an input error of kind missing, forbidden, changed, not_media (a folder, a device, a page), too_large,
     /// opt_out, unsupported (nothing that can be opened) or io; store errors where it is the store that fails.
-    pub fn open(&self, uri: &str, expected: Expected) -> Result<Arc<dyn ByteSource>> {
+    pub fn open(&self, uri: &str, expected: Expected, life: &Life) -> Result<Arc<dyn ByteSource>> {
         if !is_remote(uri) {
             return open_file(uri);
         }
         match self.begin(uri, expected) {
-            Some(early) => self.finish(early),
+            Some(early) => self.finish(early, life),
             None => Err(crate::store::cloud::built_without(without_query(uri))),
         }
     }

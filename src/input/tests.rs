@@ -21,7 +21,7 @@ use crate::error::RejectKind;
 use crate::sink::record::{Column, ColumnType};
 
 fn open(uri: &str) -> Result<Arc<dyn ByteSource>> {
-    Sources::new(&InputSpec::default(), 1 << 20, 1).open(uri, Expected::default())
+    Sources::new(&InputSpec::default(), 1 << 20, 1).open(uri, Expected::default(), &Life::default())
 }
 
 /// A temporary folder with files in it.

@@ -16,7 +16,7 @@ use crate::bytes::ByteSource;
 use crate::decode::image::{self, MediaKind, SNIFF_BYTES, sniff};
 use crate::error::{Error, RejectKind, Result};
 use crate::frame::Frame;
-use crate::input::{self, Early, Expected};
+use crate::input::{self, Early, Expected, Life};
 use crate::plan::Unit;
 use crate::sample::stream_micros;
 use crate::sink::record::{Media, Record};
@@ -103,6 +103,8 @@ pub(super) struct Exit<'a> {
     pub unit: Arc<Unit>,
     pub attempt: u32,
     pub items: u64,
+    /// Grows while the unit lives.
+    pub life: Life,
     /// Sees signs of life.
     pub pulse: &'a dyn Fn(),
     /// Hands an item on; false when stopping.
@@ -173,8 +175,8 @@ pub(super) fn unit(exit: &mut Exit, early: Option<Early>, threads: usize) -> Res
     test_hooks(&exit.unit.uri);
     let unit = exit.unit.clone();
     let source = match early {
-        Some(early) => exit.shared.sources.finish(early)?,
-        None => exit.shared.sources.open(&unit.path, expected(&unit))?,
+        Some(early) => exit.shared.sources.finish(early, &exit.life)?,
+        None => exit.shared.sources.open(&unit.path, expected(&unit), &exit.life)?,
     };
     let done = decoded(exit, &unit, &source, threads);
     match source.failure() {

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use super::Unit;
 use crate::error::Result;
-use crate::input::{self, Expected, Inputs, Sources};
+use crate::input::{self, Expected, Inputs, Life, Sources};
 use crate::job::Job;
 use crate::sample::Rule;
 
@@ -79,7 +79,7 @@ fn cut(job: &Job, sources: &Sources, unit: &Unit, least: u64) -> Option<Vec<Part
     use crate::decode::image::{MediaKind, SNIFF_BYTES, sniff};
     use crate::decode::video::{VideoOptions, VideoReader, stated_seconds};
 
-    let source = sources.open(&unit.path, Expected::default()).ok()?;
+    let source = sources.open(&unit.path, Expected::default(), &Life::default()).ok()?;
     let head = source.head(SNIFF_BYTES).ok()?;
     if source.len() <= least || sniff(&head) != MediaKind::Other || job.sampling.rule == Rule::Keyframes {
         return None;

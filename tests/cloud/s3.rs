@@ -134,7 +134,7 @@ fn globs_lists_and_single_objects_find_what_they_find_on_disk() {
         &["x/*"],
         &["*/y z/*.[jp]*"],
         &["**"],
-        &["x/**/*.png", "**/*.webp"],
+        &["x/**/*.*", "**/*.webp"],
         &["x"],
         &["x/y z/"],
     ];
@@ -237,13 +237,14 @@ fn few_frames_of_a_long_film_cost_few_requests_and_memory_stays() {
     let (requests, sent) = (proxy.seen.count("GET", "long.mp4"), proxy.seen.sent.load(Ordering::Relaxed));
     println!("4 frames of {} MB: {requests} requests, {} MB", film.len() / 1_000_000, sent / 1_000_000);
     assert!(requests <= 40 && sent < film.len() / 2, "{requests} requests, {sent} of {} bytes", film.len());
-    // All of it, in order.
-    let (expected, base) = go(local, "all-local", ["--every", "2s"]);
+    // A good part, a frame a second: read in order.
+    let part = ["--end", "400"];
+    let (expected, base) = go(local, "all-local", part);
     proxy.seen.clear();
-    let (found, peak) = go("s3://media/long.mp4", "all", ["--every", "2s"]);
+    let (found, peak) = go("s3://media/long.mp4", "all", part);
     assert_eq!(found, expected);
     let requests = proxy.seen.count("GET", "long.mp4");
-    println!("every 2 s: {requests} requests; peak memory {peak}, from disk {base}");
+    println!("400 s of it: {requests} requests; peak memory {peak}, from disk {base}");
     assert!(requests < 200, "{requests}");
     // What README says that remote inputs take on top, and what TLS, HTTP and a runtime need.
     assert!(peak < base + 8_000_000 + 30_000_000, "{base}, then {peak}");

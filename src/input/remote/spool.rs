@@ -5,7 +5,7 @@ use std::io::{Seek, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::http::{Asked, Stop, too_large};
-use super::{Expected, Opened, Remote, window};
+use super::{Expected, Life, Opened, Remote, window};
 use crate::bytes::{ByteSource, FileSource};
 use crate::error::{Error, Result};
 
@@ -45,9 +45,9 @@ pub(super) async fn stream(uri: &str, head: &[u8], asked: &mut Asked, limit: u64
 
 /// Writes what `uri` names to a file, for readers of lists.
 pub(super) fn whole(remote: &Remote, uri: &str) -> Result<File> {
-    let opened: Opened = remote.wait(remote.begin(uri, Expected::default())?)?;
+    let opened: Opened = remote.wait(remote.begin(uri, Expected::default())?, &Life::default())?;
     let shown = opened.uri.clone();
-    let source = window::RemoteSource::new(opened, 32 << 20);
+    let source = window::RemoteSource::new(opened, 32 << 20, Life::default());
     let mut file = nameless()?;
     let (mut at, mut buffer) = (0, vec![0; PIECE]);
     loop {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::{Fetch, Opened, Rest};
+use super::{Fetch, Life, Opened, Rest, waiting};
 use crate::bytes::ByteSource;
 use crate::error::{Error, RejectKind, Result};
 use crate::store::cloud;
@@ -76,15 +76,16 @@ pub(super) struct RemoteSource {
     /// Bytes that are held at most, beside the head.
     held: u64,
     head: Bytes,
+    life: Life,
     state: Mutex<State>,
 }
 
 impl RemoteSource {
-    pub fn new(opened: Opened, held: usize) -> Self {
+    pub fn new(opened: Opened, held: usize, life: Life) -> Self {
         let Opened { uri, len, etag, head, rest } = opened;
         let first = Stretch { at: 0, data: head.clone(), window: FIRST, used: 0 };
         let state = Mutex::new(State { stretches: vec![first], ..State::default() });
-        RemoteSource { uri, len, etag, rest, held: held as u64, head, state }
+        RemoteSource { uri, len, etag, rest, held: held as u64, head, life, state }
     }
 
     /// At most this much is fetched at once, so that several fit beside each other.
@@ -134,12 +135,12 @@ impl RemoteSource {
         let before = state.stretches.iter().filter(|s| s.end() <= offset && offset - s.end() <= s.window / 2);
         let window = before.map(|s| (s.window * 2).min(self.largest())).max().unwrap_or(FIRST);
         let range = self.range(state, offset, window);
-        let data = cloud::wait(fetch.fetch(range.clone()))?;
+        let data = waiting(&self.life, fetch.fetch(range.clone()))?;
         self.keep(state, range, window, data)
     }
 
     fn arrive(&self, state: &mut State, mut coming: Coming) -> Result<()> {
-        let data = cloud::wait(&mut coming.task);
+        let data = waiting(&self.life, &mut coming.task);
         let data = data.map_err(|e| Error::bug(format!("{}: reading ahead ended: {e}", self.uri)))??;
         self.keep(state, coming.range.clone(), coming.window, data)
     }
@@ -187,7 +188,7 @@ impl RemoteSource {
         while (out.len() as u64) < self.len {
             let at = out.len() as u64;
             let range = at..(at + LARGEST).min(self.len);
-            let data = cloud::wait(fetch.fetch(range))?;
+            let data = waiting(&self.life, fetch.fetch(range))?;
             if data.is_empty() {
                 return Err(Error::input(RejectKind::Io, format!("{}: it ends early; retry it", self.uri)));
             }
@@ -262,7 +263,7 @@ mod tests {
         let head = Bytes::copy_from_slice(&fake.data[..head]);
         let rest = Rest::Ranges(Arc::new(fake.clone()));
         let opened = Opened { uri: "s3://b/k".into(), len: len as u64, etag: None, head, rest };
-        (RemoteSource::new(opened, held), fake)
+        (RemoteSource::new(opened, held, Life::default()), fake)
     }
 
     fn total(source: &RemoteSource) -> usize {

@@ -11,6 +11,9 @@ use tokio::task::JoinHandle;
 /// Enough to sign, decrypt and copy for what a machine's network gives; waiting needs none.
 const THREADS: usize = 4;
 
+/// Time between two signs of life of who waits.
+const TICK: Duration = Duration::from_millis(500);
+
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
@@ -28,6 +31,19 @@ fn runtime() -> &'static Runtime {
 /// Waits for `future` on the calling thread, which is none of the runtime's own.
 pub fn wait<F: Future>(future: F) -> F::Output {
     runtime().block_on(future)
+}
+
+/// The same; `tick` is called now and then meanwhile.
+pub fn wait_ticking<F: Future>(future: F, tick: impl Fn()) -> F::Output {
+    wait(async {
+        let mut future = std::pin::pin!(future);
+        loop {
+            match tokio::time::timeout(TICK, &mut future).await {
+                Ok(output) => return output,
+                Err(_) => tick(),
+            }
+        }
+    })
 }
 
 /// Lets `future` run on its own; the handle gives what it came to.
