@@ -1,6 +1,8 @@
 //! Inputs that lie elsewhere: a real S3 server, and HTTP servers that behave as badly as those of the world.
 #![cfg(all(feature = "cloud", feature = "ffmpeg"))]
 
+#[path = "cloud/azure.rs"]
+mod azure;
 #[path = "cloud/faults.rs"]
 mod faults;
 #[path = "cloud/http.rs"]

@@ -169,7 +169,9 @@ pub(super) fn photo_name(name: &[u8]) -> bool {
 pub(super) fn is_media_name(name: &str, bytes: u64) -> bool {
     let ending = ending(name.as_bytes());
     let among = |names: &[&str]| ending.as_deref().is_some_and(|ending| names.contains(&ending));
-    among(PHOTOS) || among(VIDEOS) || (among(VIDEOS_OR_TEXT) && (bytes % 188 == 0 || bytes % 192 == 0))
+    among(PHOTOS)
+        || among(VIDEOS)
+        || (among(VIDEOS_OR_TEXT) && (bytes.is_multiple_of(188) || bytes.is_multiple_of(192)))
 }
 
 /// Whether a file found in a folder is media. Reads it only if its name does not tell; one that cannot be read then is

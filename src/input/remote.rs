@@ -20,7 +20,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use crate::bytes::ByteSource;
-use crate::error::{Error, RejectKind, Result};
+use crate::error::{Class, Error, RejectKind, Result};
 use crate::store::cloud::{self, Cloud, Place, Settings};
 
 use super::sources::{Expected, Life};
@@ -114,7 +114,11 @@ impl Remote {
                 let text = format!("{}: {:?} is no bucket's name", without_query(uri), place.bucket);
                 return Err(Error::input(RejectKind::Unsupported, text));
             }
-            Some(place) => object::open(self.cloud(uri, &place)?, uri, expected)?,
+            Some(place) => {
+                // Nothing but the store is to blame by now, and the run can go on where it stopped.
+                let unusable = |e: Error| if e.class == Class::Usage { Error::store(e.message) } else { e };
+                object::open(self.cloud(uri, &place).map_err(unusable)?, uri, expected)?
+            }
             None => self.http.open(uri, expected)?,
         };
         Ok(Opening(cloud::spawn(opening)))

@@ -81,7 +81,10 @@ impl Sources {
         }
         match self.begin(uri, expected) {
             Some(early) => self.finish(early, life),
-            None => Err(crate::store::cloud::built_without(without_query(uri))),
+            None => {
+                let refusal = crate::store::cloud::built_without(without_query(uri));
+                Err(Error::input(RejectKind::Unsupported, refusal.message))
+            }
         }
     }
 

@@ -584,7 +584,7 @@ mod video {
                 let duration =
                     reader.info().duration_s.and_then(|d| Rational::new((d * 1e6).round() as i64, 1_000_000));
                 Selector::new(sampling, time_base, t0, duration, (from, to))
-                    .map_err(|e| e.context(&self.exit.unit.name()))
+                    .map_err(|e| e.context(self.exit.unit.name()))
             };
             let Some(t0) = start else {
                 // The first frame's time is the start where the container does not say.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -205,14 +205,17 @@ pub fn forward(port: u16, request: &Request) -> Answer {
 
 /// A real S3 server (moto) with one bucket, `media`; ends with its handle.
 pub struct S3 {
-    child: Child,
+    _child: Child,
     pub port: u16,
 }
 
-impl Drop for S3 {
+/// A process that ends with its handle.
+pub struct Child(pub std::process::Child);
+
+impl Drop for Child {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -232,7 +235,7 @@ impl S3 {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let s3 = S3 { child, port };
+        let s3 = S3 { _child: Child(child), port };
         for _ in 0..600 {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 s3.put("", b"");

@@ -48,7 +48,7 @@ pub(in super::super) fn add(
         if let Some(meta) = bucket.look(key)? {
             return match Form::of(shown) {
                 Some(form) => list(remote, table, spec, uri, form),
-                None => table.push_object(uri, meta.size, meta.e_tag.as_deref()),
+                None => table.push_object(uri, meta.size, etag(&meta).as_deref()),
             };
         }
         if has_wildcards(key) {
@@ -64,6 +64,12 @@ pub(in super::super) fn add(
         return Err(Error::usage(format!("the input {shown} does not exist: no object has this key or lies below it")));
     }
     found.iter().try_for_each(|meta| bucket.found(table, meta))
+}
+
+/// The etag as answers have it: Azure lists them without their quotes.
+fn etag(meta: &ObjectMeta) -> Option<String> {
+    let etag = meta.e_tag.as_deref()?;
+    Some(if etag.ends_with('"') { etag.into() } else { format!("\"{etag}\"") })
 }
 
 fn scheme(uri: &str) -> &str {
@@ -160,7 +166,7 @@ impl Bucket<'_> {
     /// Appends an object that was found if it is media, else counts it.
     fn found(&self, table: &mut Table, meta: &ObjectMeta) -> Result<()> {
         if kind::is_media_name(meta.location.as_ref(), meta.size) {
-            return table.push_object(&self.uri(&meta.location), meta.size, meta.e_tag.as_deref());
+            return table.push_object(&self.uri(&meta.location), meta.size, etag(meta).as_deref());
         }
         table.ignored += 1;
         Ok(())
@@ -295,6 +301,20 @@ fn fits(parts: &[Part], names: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn etags_are_quoted_whoever_lists_them() {
+        let meta = |e_tag: &str| ObjectMeta {
+            location: Path::from("a"),
+            last_modified: Default::default(),
+            size: 1,
+            e_tag: Some(e_tag.into()),
+            version: None,
+        };
+        for (listed, wanted) in [("0x1", "\"0x1\""), ("\"a-2\"", "\"a-2\""), ("W/\"a\"", "W/\"a\"")] {
+            assert_eq!(etag(&meta(listed)).as_deref(), Some(wanted));
+        }
+    }
 
     #[test]
     fn patterns_match_as_on_disk() {
