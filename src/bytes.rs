@@ -5,6 +5,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::error::Error;
+
 /// Random-access bytes of one asset. Implementations are shared between threads.
 pub trait ByteSource: Send + Sync {
     /// Total length in bytes.
@@ -15,6 +17,16 @@ pub trait ByteSource: Send + Sync {
     }
     /// Reads up to `buf.len()` bytes from `offset`; 0 means the end.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize>;
+
+    /// What tells this version of a remote object from others.
+    fn etag(&self) -> Option<&str> {
+        None
+    }
+    /// Why reading failed, if it ever did. Decoders may take what they cannot read for damage; then this counts, and
+    /// nothing that they made of it.
+    fn failure(&self) -> Option<Error> {
+        None
+    }
 
     /// The whole content (for photos).
     fn read_all(&self) -> std::io::Result<Vec<u8>> {
@@ -54,7 +66,11 @@ pub struct FileSource {
 impl FileSource {
     /// Opens `path` for reading.
     pub fn open(path: &Path) -> std::io::Result<Self> {
-        let file = File::open(path)?;
+        Self::new(File::open(path)?)
+    }
+
+    /// Reads from an open file.
+    pub fn new(file: File) -> std::io::Result<Self> {
         let meta = file.metadata()?;
         if meta.is_dir() {
             return Err(std::io::Error::new(std::io::ErrorKind::IsADirectory, "is a folder, not a file"));

@@ -40,7 +40,7 @@ pub enum RejectKind {
     Corrupt,
     /// Protected content.
     Encrypted,
-    /// More pixels than `--max-pixels`.
+    /// More pixels than `--max-pixels`, or more bytes than an input over HTTP may have.
     TooLarge,
     /// An operation cannot be applied to this picture (a crop larger than it, say).
     Op,
@@ -52,6 +52,10 @@ pub enum RejectKind {
     Crash,
     /// The file changed after it was planned.
     Changed,
+    /// The store or server denies access to it.
+    Forbidden,
+    /// Its owner does not want it used for training, and says so in the server's answer.
+    OptOut,
     /// Reading failed for a reason that may pass.
     Io,
     /// The demanded device cannot take this input and falling back is forbidden.

@@ -14,6 +14,9 @@ mod column;
 mod kind;
 mod lists;
 mod mount;
+#[cfg(feature = "cloud")]
+mod remote;
+mod sources;
 mod spec;
 mod table;
 mod uri;
@@ -21,20 +24,18 @@ mod walk;
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bytes::{ByteSource, FileSource};
-use crate::error::{Error, RejectKind, Result};
+use crate::error::{Error, Result};
 use crate::sample::Rational;
 use crate::sink::record::Cell;
 
 pub use mount::{Mount, absolute_root};
-pub use spec::{Field, InputSpec, Split, parse_splits};
+pub use sources::{Early, Expected, Life, Sources};
+pub use spec::{Field, Http, InputSpec, OptOut, Split, parse_splits};
 pub use table::{Inputs, file_version};
-pub use uri::{local_path, named_like_photo, without_query};
+pub use uri::{is_remote, local_path, named_like_photo, without_query};
 
 /// One input as listed.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +47,7 @@ pub struct Item {
     pub identity: u64,
     /// Size in bytes, where the listing saw the file.
     pub bytes: Option<u64>,
-    /// [`file_version`], where the listing saw the file.
+    /// [`file_version`], or an object's etag, where the listing saw it.
     pub version: Option<String>,
     /// Start of the part asked for, in seconds.
     pub start: Option<Rational>,
@@ -69,19 +70,28 @@ pub struct Counts {
     pub duplicates: u64,
 }
 
-/// Lists all inputs. `seed` decides a shuffled order; `exclude` is the output folder, which is never searched (files
-/// that are named in so many words are taken from there, too).
+/// Lists all inputs. `seed` decides a shuffled order; `output` is the job's, a folder or prefix that is never searched
+/// (files that are named in so many words are taken from there, too).
 ///
-/// Errors: usage errors for what does not exist, cannot be read or cannot be understood.
-pub fn list(spec: &InputSpec, seed: u64, exclude: Option<&Path>) -> Result<Inputs> {
+/// Errors: usage errors for what does not exist, cannot be read or cannot be understood; store errors.
+pub fn list(spec: &InputSpec, seed: u64, output: Option<&str>) -> Result<Inputs> {
     spec.check()?;
-    let excluded = walk::Excluded::new(exclude);
+    let sources = Sources::new(spec, LISTING_MEMORY, 1);
+    let folder = output.filter(|output| !is_remote(output)).map(local_path).transpose()?;
+    let excluded = walk::Excluded::new(folder.as_deref());
     let mut table = table::Table::new(uri::Namer::new(spec.root.as_deref())?);
     for uri in &spec.uri {
-        add(&mut table, spec, uri, &excluded)?;
+        if is_remote(uri) {
+            sources.list(&mut table, spec, uri, output)?;
+        } else {
+            add(&mut table, spec, uri, &excluded)?;
+        }
     }
     table.finish(spec, seed)
 }
+
+/// Bytes that the reading of lists may take for its buffers.
+const LISTING_MEMORY: u64 = 64 << 20;
 
 /// Appends what one `--input` names.
 fn add(table: &mut table::Table, spec: &InputSpec, uri: &str, excluded: &walk::Excluded) -> Result<()> {
@@ -93,7 +103,7 @@ fn add(table: &mut table::Table, spec: &InputSpec, uri: &str, excluded: &walk::E
             Err(Error::usage(format!("the input {uri} is neither a file nor a folder: copy it into a file first")))
         }
         Ok(meta) => match lists::Form::of(without_query(uri)) {
-            Some(form) => lists::read(table, spec, &path, form),
+            Some(form) => lists::read_local(table, spec, &path, form),
             None => table.push_file(uri, Some(&meta)),
         },
         Err(error) => match path.to_str() {
@@ -127,33 +137,11 @@ fn glob(
     for path in matches {
         match form {
             _ if path.is_dir() => walk::folder(table, &path, style, excluded)?,
-            Some(form) => lists::read(table, spec, &path, form)?,
+            Some(form) => lists::read_local(table, spec, &path, form)?,
             None => walk::found(table, &path, style)?,
         }
     }
     Ok(())
-}
-
-/// Opens a listed input for reading.
-///
-/// Errors: an input error of kind missing, not_media (a folder, a device), unsupported (no local file) or io.
-pub fn open(uri: &str) -> Result<Arc<dyn ByteSource>> {
-    // A list may name such places among others: that is the one input's fault, not the job's.
-    let path = local_path(uri).map_err(|e| Error::input(RejectKind::Unsupported, e.message))?;
-    let failed = |error: std::io::Error| match error.kind() {
-        // A name that no file can have is missing, too.
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename | ErrorKind::InvalidInput => {
-            Error::input(RejectKind::Missing, format!("{uri} does not exist"))
-        }
-        ErrorKind::IsADirectory => Error::input(RejectKind::NotMedia, format!("{uri} is a folder, not a file")),
-        _ => Error::input(RejectKind::Io, format!("{uri} cannot be read: {error}")),
-    };
-    // Asked before it is opened: opening a pipe would wait for its other end.
-    let meta = fs::metadata(&path).map_err(failed)?;
-    if !meta.is_file() && !meta.is_dir() {
-        return Err(Error::input(RejectKind::NotMedia, format!("{uri} is no regular file")));
-    }
-    Ok(Arc::new(FileSource::open(&path).map_err(failed)?))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! Invariants: a frame takes its credit before it leaves the decoder and no later stage asks for any, so the budget
 //! cannot deadlock; a failed send means stopping and is never an error of its own; the first error is kept; panics are
 //! caught at join and named by stage. Of `--memory` a half is for frames in flight, a quarter for decoders' reference
-//! pictures, a quarter for samples that wait for their turn; a device's buffers come on top, up to another quarter.
+//! pictures, a quarter for samples that wait for their turn; a device's buffers come on top, up to another quarter, and
+//! those of inputs that are read over the network, up to an eighth.
 
 mod budget;
 mod collect;
@@ -31,6 +32,7 @@ use crate::backend::{Backend, Log, device};
 use crate::decode::hardware;
 use crate::decode::route::Demand;
 use crate::error::{Error, RejectKind, Result};
+use crate::input::{Early, Sources};
 use crate::job::values::TaskShare;
 use crate::job::{Fallback, Job};
 use crate::lease::{Leases, Take};
@@ -187,6 +189,8 @@ struct Shared<'a> {
     /// What decodes: what the job demands, where it is there.
     #[cfg_attr(not(feature = "ffmpeg"), expect(dead_code, reason = "without FFmpeg there are no videos"))]
     decoder: Demand,
+    /// Opens inputs, wherever they lie.
+    sources: Sources,
     /// The device reads frames where a decoder left them on it.
     surfaces: bool,
     decoders: Decoders,
@@ -321,6 +325,7 @@ pub fn run(
         again: Mutex::default(),
         streamed: Mutex::default(),
         decoder: decoder(job, &fallbacks)?,
+        sources: Sources::new(&job.file.input, memory / 8, job.threads),
         surfaces: opened.backend.surfaces(),
         decoders: Decoders::default(),
         fallbacks,
@@ -448,7 +453,36 @@ fn timing(shared: &Shared, wall: Duration) -> Value {
 }
 
 /// Tasks that are not begun, and the one that is, with the index of its next unit.
-type Waiting = (VecDeque<(Arc<Plan>, u64)>, Option<(Arc<TaskInfo>, usize)>);
+type Waiting = (VecDeque<(Arc<Plan>, u64)>, Option<Begun>);
+
+/// The task that is handed out.
+struct Begun {
+    info: Arc<TaskInfo>,
+    /// Its next unit.
+    next: usize,
+    /// Its units from `next` on that are being opened already, in order: the network is waited for while others decode.
+    early: VecDeque<Option<Early>>,
+}
+
+impl Begun {
+    fn skips(&self, index: usize) -> bool {
+        self.info.decision.iter().flatten().any(|r| r.is_of(&self.info.units[index]))
+    }
+
+    /// Opens what comes after the next unit.
+    fn look_ahead(&mut self, shared: &Shared) {
+        while self.early.len() < shared.sources.ahead() {
+            let index = self.next + self.early.len();
+            let Some(unit) = self.info.units.get(index) else { return };
+            let wanted = !self.skips(index);
+            let early = wanted.then(|| shared.sources.begin(&unit.path, decode::expected(unit))).flatten();
+            self.early.push_back(early);
+        }
+    }
+}
+
+/// What a decoder thread takes: a unit of a task, perhaps open.
+type Taken = (Arc<TaskInfo>, usize, Option<Early>);
 
 /// What is left to decode.
 struct Queue<'a> {
@@ -459,23 +493,23 @@ struct Queue<'a> {
 
 impl Queue<'_> {
     /// The next unit. Opens tasks as they come, telling the collector first.
-    fn next(&self, shared: &Shared, to: &Sender<Message>) -> Result<Option<(Arc<TaskInfo>, usize)>> {
+    fn next(&self, shared: &Shared, to: &Sender<Message>) -> Result<Option<Taken>> {
         let mut inner = lock(&self.tasks);
         loop {
             if stopping(shared) {
                 return Ok(None);
             }
-            if let Some((info, index)) = inner.1.as_mut()
-                && *index < info.units.len()
+            if let Some(begun) = inner.1.as_mut()
+                && begun.next < begun.info.units.len()
             {
-                let taken = (info.clone(), *index);
-                *index += 1;
-                let skip = info.decision.iter().flatten().any(|r| r.is_of(&info.units[taken.1]));
-                if skip {
+                begun.look_ahead(shared);
+                let (index, early) = (begun.next, begun.early.pop_front().flatten());
+                begun.next += 1;
+                if begun.skips(index) {
                     self.left.fetch_sub(1, Ordering::Relaxed);
                     continue;
                 }
-                return Ok(Some(taken));
+                return Ok(Some((begun.info.clone(), index, early)));
             }
             inner.1 = None;
             if shared.stop.draining() {
@@ -496,7 +530,7 @@ impl Queue<'_> {
             if shared.decode.send(to, Message::Open(info.clone())).is_err() {
                 return Ok(None);
             }
-            inner.1 = Some((info, 0));
+            inner.1 = Some(Begun { info, next: 0, early: VecDeque::new() });
         }
     }
 }
@@ -675,7 +709,7 @@ fn decode_units(
     ends: &Sender<Message>,
 ) -> Result<()> {
     let condemned: HashMap<UnitKey, RejectKind> = suspects.condemned.iter().copied().collect();
-    while let Some((info, index)) = shared.decode.starved(|| queue.next(shared, ends))? {
+    while let Some((info, index, early)) = shared.decode.starved(|| queue.next(shared, ends))? {
         let key = UnitKey { task: info.task, index };
         let unit = info.units[index].clone();
         if let Some(kind) = condemned.get(&key) {
@@ -723,8 +757,8 @@ fn decode_units(
             shared.progress.frames.fetch_add(1, Ordering::Relaxed);
             true
         };
-        let mut exit = Exit { shared, key, unit, attempt: 0, items: 0, pulse: &pulse, send: &send };
-        let outcome = decode::unit(&mut exit, threads);
+        let mut exit = Exit { shared, key, unit, attempt: 0, items: 0, life: life.clone(), pulse: &pulse, send: &send };
+        let outcome = decode::unit(&mut exit, early, threads);
         let attempt = exit.attempt;
         lock(&shared.progress.flying).remove(&key);
         observer.ended(key);

@@ -17,6 +17,7 @@ use crate::input::{self, Counts, Inputs, Item, Mount};
 use crate::job::{self, Job, JobFile};
 use crate::sample::{Rational, Rule};
 use crate::sink::record::{Cell, Column};
+use crate::store::cloud::Settings;
 use crate::store::{Created, Fetched, Output};
 
 /// One asset, or a time range of one: what a decoder thread takes.
@@ -63,13 +64,18 @@ impl Unit {
         format!("{:016x}", self.identity)
     }
 
+    /// The URI without its query, which may be signed.
+    pub fn name(&self) -> &str {
+        crate::input::without_query(&self.uri)
+    }
+
     /// What the unit is, for messages: the URI, with the time range where it is only a part.
     pub fn place(&self) -> String {
         match (self.from, self.to) {
-            (None, None) => crate::input::without_query(&self.uri).to_string(),
+            (None, None) => self.name().to_string(),
             (from, to) => {
                 let show = |t: Option<i64>| t.map_or(String::new(), |t| t.to_string());
-                format!("{} (pts {}..{})", crate::input::without_query(&self.uri), show(from), show(to))
+                format!("{} (pts {}..{})", self.name(), show(from), show(to))
             }
         }
     }
@@ -97,6 +103,9 @@ pub struct Header {
     /// The absolute place of the root that identities are relative to, where there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub root: Option<String>,
+    /// How the stores of the inputs were reached, for `retry`; a run has its own.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub store: Settings,
     /// File name of the table of units.
     pub table: String,
     /// Number of inputs.
@@ -131,6 +140,10 @@ enum Source {
     /// Not frozen: `plan` and streams to standard output.
     Memory(Vec<Unit>),
     Table(Fetched),
+}
+
+fn is_default(store: &Settings) -> bool {
+    *store == Settings::default()
 }
 
 fn is_relative(uri: &str) -> bool {
@@ -308,6 +321,7 @@ impl Draft {
         let splits = job.file.input.split.iter().map(|s| s.name.clone()).collect();
         let mut header = header(job, inputs.counts, inputs.columns().to_vec(), splits, generation, first_task);
         header.root = job.file.input.mounted().map(input::absolute_root).transpose()?;
+        header.store = job.file.input.store.clone();
         Draft { job: job.clone(), header, origin: Origin::Listed { inputs: Box::new(inputs), cuts, known } }.counted()
     }
 
@@ -316,6 +330,7 @@ impl Draft {
         let counts = Counts { listed: units.len() as u64, ..Counts::default() };
         let mut header = header(job, counts, like.columns.clone(), like.splits.clone(), generation, first_task);
         (header.base, header.root) = (like.base.clone(), like.root.clone());
+        header.store = like.store.clone();
         Draft { job: job.clone(), header, origin: Origin::Given(units) }.counted()
     }
 
@@ -441,6 +456,7 @@ fn header(
         identity,
         base: None,
         root: None,
+        store: Settings::default(),
         table: String::new(),
         inputs: 0,
         units: 0,

@@ -69,7 +69,7 @@ impl Reject {
     /// The dead letter of `unit` for `error`.
     pub fn new(unit: &Unit, error: &Error) -> Reject {
         Reject {
-            uri: crate::input::without_query(&unit.uri).to_string(),
+            uri: unit.name().to_string(),
             place: unit.place(),
             kind: error.reject.unwrap_or(RejectKind::Corrupt),
             message: error.message.clone(),

@@ -375,7 +375,8 @@ fn plan(m: &ArgMatches) -> Result<u8> {
 fn planned(job: &Job, out: &Output, frozen: &[Plan]) -> Result<u8> {
     let known = Plan::all_identities(frozen)?;
     // The plan stands, also where its inputs cannot be listed just now.
-    let changes = input::list(&job.file.input, job.file.seed, out.folder()).map(|inputs| Changes::of(&inputs, &known));
+    let output = job.file.output.uri.as_deref();
+    let changes = input::list(&job.file.input, job.file.seed, output).map(|inputs| Changes::of(&inputs, &known));
     let headers: Vec<_> = frozen.iter().map(|p| &p.header).collect();
     let tasks = headers.iter().map(|h| h.tasks).sum::<u64>();
     if job.file.json {
@@ -475,12 +476,17 @@ fn verify(out: &Output, json: bool) -> Result<u8> {
     Ok(if faults.is_empty() { 0 } else { 74 })
 }
 
+/// Bytes that the buffers of a probed file may take where it lies elsewhere.
+const PROBE_MEMORY: u64 = 32 << 20;
+
 fn probe_command(m: &ArgMatches) -> Result<u8> {
     let options = probe::Options { stream: m.get_one::<usize>("stream").copied(), ..Default::default() };
+    let sources = input::Sources::new(&input::InputSpec::default(), PROBE_MEMORY, 1);
     let mut code = 0;
     let mut reports = Vec::new();
     for media in m.get_many::<String>("media").into_iter().flatten() {
-        let probed = input::open(media).and_then(|source| probe::probe(source, media, &options));
+        let opened = sources.open(media, input::Expected::default(), &input::Life::default());
+        let probed = opened.and_then(|source| probe::probe(source, media, &options));
         match probed {
             Ok(value) if m.get_flag("json") => reports.push(value),
             Ok(value) => {

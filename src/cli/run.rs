@@ -49,7 +49,8 @@ pub fn list(job: &Job, out: Option<&Output>) -> Result<Inputs> {
     if job.file.input.uri.is_empty() && !job.file.allow_empty {
         return Err(Error::usage("no input: give --input FILE, FOLDER, GLOB or LIST, or [input] uri in the job file"));
     }
-    let inputs = input::list(&job.file.input, job.file.seed, out.and_then(Output::folder))?;
+    let output = out.and(job.file.output.uri.as_deref());
+    let inputs = input::list(&job.file.input, job.file.seed, output)?;
     if inputs.is_empty() && !job.file.allow_empty {
         return Err(Error::usage(format!(
             "no input: nothing to decode was found in {} ({} other files were ignored); --allow-empty makes this a success",
@@ -111,6 +112,7 @@ pub fn retry(m: &ArgMatches, uri: &str, engine: Vec<String>) -> Result<u8> {
     let mut plans = super::plans(out)?;
     let mut file: JobFile = plans[0].job()?;
     file.output.uri = Some(uri.into());
+    file.input.store = plans[0].header.store.clone();
     if let Some(threads) = m.get_one::<String>("threads") {
         file.threads = threads.parse().map_err(|_| Error::usage(format!("--threads {threads}: expected a number")))?;
     }

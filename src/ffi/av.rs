@@ -194,8 +194,6 @@ pub struct Stream {
     pub look: Look,
     /// Its content is protected.
     pub encrypted: bool,
-    /// A parser looks into its packets.
-    pub parsed: bool,
     /// Its `creation_time`.
     pub created: Option<String>,
     /// Codec configuration (`avcC`, `hvcC`, parameter sets ...).
@@ -406,8 +404,6 @@ impl Input {
                 display: self.stream_display(s),
             },
             encrypted: self.stream_encrypted(s, p.codec_tag),
-            // SAFETY: only asks whether there is one.
-            parsed: unsafe { !av_stream_get_parser(s).is_null() },
             // SAFETY: the dictionary belongs to the stream.
             created: unsafe { entry(s.metadata, c"creation_time") },
             extradata,
@@ -475,9 +471,12 @@ impl Input {
         }
     }
 
-    /// From now on gives packets with zeros for content, without reading the source: only sound where the container's
-    /// whole sample table has been read and nothing parses packets.
+    /// From now on gives packets as the container has them, with zeros for content, without reading the source: only sound
+    /// where the container's whole sample table has been read and no packet was read yet.
     pub fn blank(&mut self) {
+        // Parsers would look into packets, and times would be mended by what they see.
+        // SAFETY: a valid context that is ours.
+        unsafe { (*self.context).flags |= (AVFMT_FLAG_NOPARSE | AVFMT_FLAG_NOFILLIN) as c_int };
         self.io.set_blank(true);
     }
 }

@@ -21,7 +21,7 @@ impl Texts {
     }
 
     /// Appends empty texts until there are `len`.
-    fn pad(&mut self, len: usize) {
+    pub fn pad(&mut self, len: usize) {
         if self.ends.len() < len {
             self.ends.resize(len, self.text.len() as u64);
         }

@@ -164,6 +164,16 @@ pub(super) fn photo_name(name: &[u8]) -> bool {
     ending(name).is_some_and(|ending| PHOTOS.contains(&ending.as_str()))
 }
 
+/// Whether an object of a store is media, by its name and size alone: transport streams are made of packets of one size.
+#[cfg_attr(not(feature = "cloud"), allow(dead_code))]
+pub(super) fn is_media_name(name: &str, bytes: u64) -> bool {
+    let ending = ending(name.as_bytes());
+    let among = |names: &[&str]| ending.as_deref().is_some_and(|ending| names.contains(&ending));
+    among(PHOTOS)
+        || among(VIDEOS)
+        || (among(VIDEOS_OR_TEXT) && (bytes.is_multiple_of(188) || bytes.is_multiple_of(192)))
+}
+
 /// Whether a file found in a folder is media. Reads it only if its name does not tell; one that cannot be read then is
 /// none. An empty file with a media name is media: it is reported as empty later, not passed over.
 pub(super) fn is_media(path: &Path) -> bool {

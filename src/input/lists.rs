@@ -54,15 +54,34 @@ impl Form {
 }
 
 /// Appends the rows of the list at `path`.
-pub(super) fn read(table: &mut Table, spec: &InputSpec, path: &Path, form: Form) -> Result<()> {
+pub(super) fn read_local(table: &mut Table, spec: &InputSpec, path: &Path, form: Form) -> Result<()> {
     let file =
         File::open(path).map_err(|e| Error::usage(format!("the list {} cannot be read: {e}", path.display())))?;
+    let folder = Folder::Local(path.parent().unwrap_or(Path::new("")).to_path_buf());
+    rows(table, spec, file, &path.display().to_string(), folder, form)
+}
+
+/// Appends the rows of a list that lies elsewhere, at `uri` without its query.
+#[cfg(feature = "cloud")]
+pub(super) fn read(table: &mut Table, spec: &InputSpec, file: File, uri: &str, form: Form) -> Result<()> {
+    let folder = Folder::Remote(uri.rsplit_once('/').map_or(uri, |(folder, _)| folder).into());
+    rows(table, spec, file, uri, folder, form)
+}
+
+/// Where relative rows start from.
+enum Folder {
+    Local(PathBuf),
+    #[cfg(feature = "cloud")]
+    Remote(String),
+}
+
+fn rows(table: &mut Table, spec: &InputSpec, file: File, name: &str, folder: Folder, form: Form) -> Result<()> {
     let mut list = List {
         table,
         spec,
-        path,
+        name,
         unit: if form == Form::Parquet { "row" } else { "line" },
-        folder: path.parent().unwrap_or(Path::new("")).to_path_buf(),
+        folder,
         roles: HashMap::new(),
         row: Row::default(),
         scratch: String::new(),
@@ -97,10 +116,11 @@ struct Row {
 struct List<'a> {
     table: &'a mut Table,
     spec: &'a InputSpec,
-    path: &'a Path,
+    /// For messages.
+    name: &'a str,
     /// What is counted in errors.
     unit: &'static str,
-    folder: PathBuf,
+    folder: Folder,
     roles: HashMap<String, Role>,
     row: Row,
     scratch: String,
@@ -108,11 +128,11 @@ struct List<'a> {
 
 impl List<'_> {
     fn bad(&self, line: u64, what: impl std::fmt::Display) -> Error {
-        Error::usage(format!("{}, {} {line}: {what}", self.path.display(), self.unit))
+        Error::usage(format!("{}, {} {line}: {what}", self.name, self.unit))
     }
 
     fn unreadable(&self, error: impl std::fmt::Display) -> Error {
-        Error::usage(format!("the list {} cannot be read: {error}", self.path.display()))
+        Error::usage(format!("the list {} cannot be read: {error}", self.name))
     }
 
     fn role(&mut self, name: &str) -> Role {
@@ -144,7 +164,7 @@ impl List<'_> {
             if self.roles.contains_key(name) {
                 return Err(Error::usage(format!(
                     "the list {} has two columns called {name:?}: rename one",
-                    self.path.display()
+                    self.name
                 )));
             }
             roles.push(self.role(name));
@@ -159,7 +179,7 @@ impl List<'_> {
         let names: Vec<&str> = names.collect();
         Error::usage(format!(
             "the list {} has no column {}; it has {}: name the one with the URIs with --uri-column",
-            self.path.display(),
+            self.name,
             self.spec.uri_column,
             names.join(", ")
         ))
@@ -205,7 +225,7 @@ impl List<'_> {
         {
             return Err(self.bad(line, format!("the part [{start}, {end}) is empty: its end must be after its start")));
         }
-        let uri = self.absolute_or_joined(uri)?;
+        let uri = self.absolute_or_joined(uri).map_err(|e| self.bad(line, e))?;
         self.table.push(&uri, id.as_deref(), start, end).map_err(|e| self.bad(line, e))
     }
 
@@ -215,10 +235,16 @@ impl List<'_> {
         if scheme(&uri).is_some() {
             return Ok(uri);
         }
-        if uri.starts_with('/') || self.folder.as_os_str().is_empty() {
+        if uri.starts_with('/') {
             return Ok(uri);
         }
-        Style::Plain.uri(&self.folder.join(uri))
+        match &self.folder {
+            Folder::Local(folder) if folder.as_os_str().is_empty() => Ok(uri),
+            Folder::Local(folder) => Style::Plain.uri(&folder.join(uri)),
+            #[cfg(feature = "cloud")]
+            Folder::Remote(folder) => super::uri::joined(folder, &uri)
+                .ok_or_else(|| Error::usage(format!("{uri} leads out of the bucket or host that the list lies in"))),
+        }
     }
 
     fn lines(&mut self, file: File) -> Result<()> {

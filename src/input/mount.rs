@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use super::spec::InputSpec;
+use super::spec::{Http, InputSpec};
 use super::uri::{Namer, file_uri};
 use crate::error::Result;
 
@@ -13,9 +13,16 @@ use crate::error::Result;
 const ANYWHERE: &str = "";
 
 impl InputSpec {
-    /// The spec as it enters a fingerprint: without the root's place, and what lies below the root relative to it.
+    /// The spec as it enters a fingerprint: without the root's place, and what lies below the root relative to it; without
+    /// how stores are reached and hosts are asked.
     pub fn portable(&self) -> Result<InputSpec> {
-        let Some(root) = self.mounted() else { return Ok(self.clone()) };
+        let http = Http { per_host: Http::default().per_host, ..self.http.clone() };
+        let spec = InputSpec { store: Default::default(), http, ..self.clone() };
+        spec.relative()
+    }
+
+    fn relative(self) -> Result<InputSpec> {
+        let Some(root) = self.mounted() else { return Ok(self) };
         let (namer, mut key) = (Namer::new(Some(root))?, Vec::new());
         let relative = |uri: &String| {
             namer.key(uri, &mut key)?;
@@ -26,7 +33,7 @@ impl InputSpec {
             })
         };
         let uri = self.uri.iter().map(relative).collect::<Result<_>>()?;
-        Ok(InputSpec { uri, root: Some(ANYWHERE.into()), ..self.clone() })
+        Ok(InputSpec { uri, root: Some(ANYWHERE.into()), ..self })
     }
 
     /// The root, where it is known.

@@ -10,8 +10,10 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
+use crate::job::values::ByteSize;
 use crate::rng::philox4x32;
 use crate::sink;
+use crate::store::cloud::Settings;
 
 /// What to list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +41,44 @@ pub struct InputSpec {
     #[serde(deserialize_with = "splits")]
     #[schemars(schema_with = "splits_schema")]
     pub split: Vec<Split>,
+    /// How object stores and servers that hold inputs are reached.
+    #[serde(skip_serializing_if = "is_default")]
+    pub store: Settings,
+    /// What is taken over HTTP, and how politely.
+    #[serde(skip_serializing_if = "is_default")]
+    pub http: Http,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Inputs over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Requests to one host at a time.
+    pub per_host: u32,
+    /// Most bytes that an input may have.
+    pub max_bytes: ByteSize,
+    /// Whether X-Robots-Tag (noai, noimageai, noindex, noimageindex, none) and TDM-Reservation are heeded.
+    pub opt_out: OptOut,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http { per_host: 8, max_bytes: ByteSize(8_000_000_000), opt_out: OptOut::Honour }
+    }
+}
+
+/// What becomes of inputs whose owners say that they do not want them used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OptOut {
+    /// They are rejected, as `opt_out`.
+    Honour,
+    /// They are read.
+    Ignore,
 }
 
 impl Default for InputSpec {
@@ -52,6 +92,8 @@ impl Default for InputSpec {
             limit: None,
             shuffle: false,
             split: Vec::new(),
+            store: Settings::default(),
+            http: Http::default(),
         }
     }
 }
@@ -68,6 +110,10 @@ impl InputSpec {
                     field.ext
                 )));
             }
+        }
+        self.store.check().map_err(|e| e.context("input"))?;
+        if self.http.per_host == 0 {
+            return Err(Error::usage("input.http.per_host must be at least 1"));
         }
         check_splits(&self.split)
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::column::{Draft, Late, Scalar, Texts, Values};
 use super::spec::{InputSpec, Splitter, order_key};
-use super::uri::Namer;
+use super::uri::{Namer, holds_password};
 use super::{Counts, Item};
 use crate::error::{Error, Result};
 use crate::sample::Rational;
@@ -43,7 +43,7 @@ impl Inputs {
             uri: self.rows.uris.get(row).into(),
             identity,
             bytes: self.rows.bytes.get(row),
-            version: self.rows.versions.get(row).map(version_text),
+            version: self.rows.versions.get(row).map(version_text).or_else(|| self.rows.etag(row)),
             start: self.rows.starts.time(row),
             end: self.rows.ends.time(row),
             split: self.splitter.split(self.rows.wholes.get(row).unwrap_or(identity)),
@@ -74,6 +74,7 @@ impl Inputs {
             + rows.wholes.heap_bytes()
             + rows.bytes.heap_bytes()
             + rows.versions.heap_bytes()
+            + rows.etags.heap_bytes()
             + rows.starts.heap_bytes()
             + rows.ends.heap_bytes()
             + 4 * self.order.capacity()
@@ -117,8 +118,16 @@ struct Rows {
     wholes: Late<u64>,
     bytes: Late<u64>,
     versions: Late<i64>,
+    /// Of objects in stores, what takes the place of the version; empty for others.
+    etags: Texts,
     starts: Late<Time>,
     ends: Late<Time>,
+}
+
+impl Rows {
+    fn etag(&self, row: usize) -> Option<String> {
+        (row < self.etags.len()).then(|| self.etags.get(row)).filter(|etag| !etag.is_empty()).map(Into::into)
+    }
 }
 
 /// The inputs while they are listed.
@@ -144,6 +153,7 @@ impl Table {
                 wholes: Late::new(u64::MAX),
                 bytes: Late::new(u64::MAX),
                 versions: Late::new(i64::MIN),
+                etags: Texts::default(),
                 starts: Late::new((0, 0)),
                 ends: Late::new((0, 0)),
             },
@@ -187,11 +197,29 @@ impl Table {
         self.push(uri, None, None, None)
     }
 
+    /// Appends an object of a store as it was listed.
+    #[cfg_attr(not(feature = "cloud"), allow(dead_code))]
+    pub fn push_object(&mut self, uri: &str, bytes: u64, etag: Option<&str>) -> Result<()> {
+        let row = self.rows.uris.len();
+        self.rows.bytes.set(row, bytes);
+        if let Some(etag) = etag {
+            self.rows.etags.pad(row);
+            self.rows.etags.push(etag);
+        }
+        self.push(uri, None, None, None)
+    }
+
     /// Appends an input.
     pub fn push(&mut self, uri: &str, id: Option<&str>, start: Option<Rational>, end: Option<Rational>) -> Result<()> {
         let row = self.rows.uris.len();
         if u32::try_from(row).is_err() {
             return Err(Error::usage(format!("more than {} inputs: split the job by its lists", u32::MAX)));
+        }
+        if holds_password(uri) {
+            return Err(Error::usage(format!(
+                "a URL on {} holds a user or password, which would be written to the plan: leave it out",
+                uri.rsplit('@').next().and_then(|rest| rest.split('/').next()).unwrap_or_default()
+            )));
         }
         self.namer.key(uri, &mut self.key)?;
         let identity = self.namer.identity(uri, &self.key, id, start, end)?;
@@ -229,6 +257,7 @@ impl Table {
         }
         order.shrink_to_fit();
         self.rows.uris.shrink();
+        self.rows.etags.shrink();
         self.rows.identities.shrink_to_fit();
         let (mut columns, mut values) = (Vec::new(), Vec::new());
         // One after the other, each text dropped before the next is turned into numbers.

@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, Float64Array, Int32Array, ListArray,
@@ -15,7 +16,13 @@ use parquet::arrow::ArrowWriter;
 use proptest::prelude::*;
 
 use super::*;
+use crate::bytes::ByteSource;
+use crate::error::RejectKind;
 use crate::sink::record::{Column, ColumnType};
+
+fn open(uri: &str) -> Result<Arc<dyn ByteSource>> {
+    Sources::new(&InputSpec::default(), 1 << 20, 1).open(uri, Expected::default(), &Life::default())
+}
 
 /// A temporary folder with files in it.
 struct Files(tempfile::TempDir);
@@ -162,7 +169,7 @@ fn what_is_named_is_taken_or_refused() {
     refused(files.list(&["gone.mp4"]), &["gone.mp4"]);
     refused(files.list(&["gone.csv"]), &["gone.csv"]);
     refused(files.list(&["none/x.mp4"]), &["none/x.mp4"]);
-    refused(list(&InputSpec { uri: vec!["s3://b/x".into()], ..Default::default() }, 0, None), &["s3://b/x", "local"]);
+    refused(list(&InputSpec { uri: vec!["ftp://b/x".into()], ..Default::default() }, 0, None), &["ftp://b/x", "local"]);
     refused(list(&InputSpec { uri: vec!["/dev/null".into()], ..Default::default() }, 0, None), &["/dev/null"]);
     assert!(files.list(&[]).unwrap().is_empty());
     assert!(files.list(&["dir"]).unwrap().is_empty());
@@ -172,15 +179,15 @@ fn what_is_named_is_taken_or_refused() {
 fn the_output_is_never_searched() {
     let files = Files::new(&[("d/a.mp4", ""), ("d/out/images/b.jpg", "")]);
     symlink("out", files.path("d/alias")).unwrap();
-    let out = files.path("d/out");
+    let out = files.uri("d/out");
     for pattern in ["d", "d/**/*.*", "d/*"] {
         assert_eq!(files.names(&list(&files.spec(&[pattern]), 0, Some(&out)).unwrap()), ["d/a.mp4"], "{pattern}");
     }
     assert_eq!(files.list(&["d"]).unwrap().len(), 3);
-    refused(list(&files.spec(&["d"]), 0, Some(&files.path("d"))), &["output folder"]);
+    refused(list(&files.spec(&["d"]), 0, Some(&files.uri("d"))), &["output folder"]);
     // Named in so many words.
-    assert_eq!(list(&files.spec(&["d/a.mp4", "d/*.mp4"]), 0, Some(&files.path("d"))).unwrap().len(), 1);
-    assert_eq!(list(&files.spec(&["d"]), 0, Some(&files.path("none"))).unwrap().len(), 3);
+    assert_eq!(list(&files.spec(&["d/a.mp4", "d/*.mp4"]), 0, Some(&files.uri("d"))).unwrap().len(), 1);
+    assert_eq!(list(&files.spec(&["d"]), 0, Some(&files.uri("none"))).unwrap().len(), 3);
 }
 
 #[test]
@@ -506,9 +513,9 @@ fn opening_tells_why_not() {
         assert!(error.message.contains(name));
     }
     assert_eq!(open("/dev/null").err().unwrap().reject, Some(RejectKind::NotMedia));
-    let error = open("gs://b/x").err().unwrap();
+    let error = open("ftp://b/x").err().unwrap();
     assert_eq!(error.reject, Some(RejectKind::Unsupported));
-    assert!(error.message.contains("gs://b/x") && error.message.contains("mount"), "{error}");
+    assert!(error.message.contains("ftp://b/x") && error.message.contains("s3://"), "{error}");
 }
 
 #[test]

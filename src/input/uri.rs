@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::kind;
 use crate::error::{Error, Result};
 use crate::sample::Rational;
+use crate::store::cloud::Place;
 
 /// The scheme of `scheme://...`; `None` for plain paths.
 pub(super) fn scheme(uri: &str) -> Option<&str> {
@@ -22,12 +23,53 @@ fn is_file(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("file")
 }
 
-/// `uri` without its query. Only a URI with a scheme has one; a `?` in a plain path belongs to the name.
+/// `uri` without its query. A `?` in a plain path belongs to the name, and so it does in an object's key, unless a
+/// query follows (see [`Place`]).
 pub fn without_query(uri: &str) -> &str {
+    if let Some(place) = Place::of(uri) {
+        let slash = usize::from(!place.key.is_empty() || uri.ends_with('/'));
+        let len = place.kind.scheme().len() + "://".len() + place.bucket.len() + slash + place.key.len();
+        return uri.get(..len).unwrap_or(uri);
+    }
     match scheme(uri) {
         Some(_) => uri.split_once('?').map_or(uri, |(before, _)| before),
         None => uri,
     }
+}
+
+/// Whether `uri` is none of a local file, but one that is read over the network.
+pub fn is_remote(uri: &str) -> bool {
+    scheme(uri).is_some_and(|scheme| {
+        Place::of(uri).is_some() || scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+    })
+}
+
+/// What a relative row of a list in the remote `folder` names, `.` and `..` resolved by the letter; `None` where it leads
+/// above the bucket or host.
+#[cfg(feature = "cloud")]
+pub(super) fn joined(folder: &str, row: &str) -> Option<String> {
+    let (scheme, rest) = folder.split_once("://")?;
+    let mut parts: Vec<&str> = rest.split('/').collect();
+    for part in row.split('/') {
+        match part {
+            "." => {}
+            ".." if parts.len() > 1 => {
+                parts.pop();
+            }
+            ".." => return None,
+            part => parts.push(part),
+        }
+    }
+    Some(format!("{scheme}://{}", parts.join("/")))
+}
+
+/// Whether a URL names a user before its host.
+pub(super) fn holds_password(uri: &str) -> bool {
+    let authority = scheme(uri).map(|scheme| &uri[scheme.len() + "://".len()..]).map(|rest| {
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        &rest[..end]
+    });
+    is_remote(uri) && authority.is_some_and(|authority| authority.contains('@'))
 }
 
 /// Whether the name ends like a still photo's, so that planning need not look inside. What it is decoded as is for the
@@ -53,8 +95,8 @@ fn local_bytes(uri: &str) -> Result<Cow<'_, [u8]>> {
     let rest = &without_query(uri)[scheme.len() + "://".len()..];
     if !is_file(scheme) {
         return Err(Error::usage(format!(
-            "{uri}: this version reads only local files (paths and file:// URIs), not {scheme}://; mount the store or \
-             copy the files first"
+            "{}: no local file, and {scheme}:// is not known: give a path, or file://, s3://, gs://, az:// or https://",
+            without_query(uri)
         )));
     }
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -214,10 +256,31 @@ mod tests {
     #[test]
     fn only_uris_with_a_scheme_have_a_query() {
         assert_eq!(without_query("s3://b/a.mp4?versionId=1"), "s3://b/a.mp4");
+        assert_eq!(without_query("s3://b/what?.mp4"), "s3://b/what?.mp4");
+        assert_eq!(without_query("https://h/a.jpg?sig=x?y"), "https://h/a.jpg");
         assert_eq!(without_query("file:///a.mp4?x"), "file:///a.mp4");
         assert_eq!(without_query("/data/what?.mp4"), "/data/what?.mp4");
         assert_eq!(without_query("http.//a?b"), "http.//a?b");
         assert!(named_like_photo("https://h/a.JPG?size=1") && !named_like_photo("https://h/a.mp4?x=.jpg"));
+    }
+
+    #[cfg(feature = "cloud")]
+    #[test]
+    fn rows_of_remote_lists_stay_in_their_bucket() {
+        let joined = |row: &str| joined("s3://b/lists/v1", row);
+        assert_eq!(joined("a b.mp4").as_deref(), Some("s3://b/lists/v1/a b.mp4"));
+        assert_eq!(joined("../../raw/./a.mp4").as_deref(), Some("s3://b/raw/a.mp4"));
+        assert_eq!(joined("../../../other/a.mp4"), None);
+    }
+
+    #[test]
+    fn users_in_urls_are_seen() {
+        for uri in ["https://u:p@h/a", "http://u@h", "s3://k@b/a"] {
+            assert!(holds_password(uri), "{uri}");
+        }
+        for uri in ["https://h/a@b", "https://h?x=a@b", "/a@b", "file://u@h/a", "s3://b/a@2x.png"] {
+            assert!(!holds_password(uri), "{uri}");
+        }
     }
 
     #[test]
@@ -230,7 +293,7 @@ mod tests {
             assert_eq!(error.exit_code(), 2);
             assert!(error.message.contains(uri), "{error}");
         }
-        assert!(local_path("gs://b/a").unwrap_err().message.contains("only local files"));
+        assert!(local_path("gs://b/a").unwrap_err().message.contains("no local file"));
     }
 
     #[test]

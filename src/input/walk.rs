@@ -66,7 +66,7 @@ impl Excluded {
     }
 }
 
-fn hidden(name: &[u8]) -> bool {
+pub(super) fn hidden(name: &[u8]) -> bool {
     name.first() == Some(&b'.')
 }
 

@@ -304,7 +304,7 @@ impl<'a, W: Write> Collector<'a, W> {
                     task.receipt.warnings += u64::from(done.warning.is_some());
                     // Of a video that was cut, a part without samples is nothing to tell.
                     if state.entries.is_empty() && unit.from.is_none() && unit.to.is_none() {
-                        tracing::warn!(uri = unit.uri, "no frame of it answers the rules, so it gives no sample");
+                        tracing::warn!(uri = unit.name(), "no frame of it answers the rules, so it gives no sample");
                         task.receipt.without_samples += 1;
                     }
                     if let Some(writer) = &mut task.writer {

@@ -16,6 +16,7 @@ use crate::bytes::ByteSource;
 use crate::decode::image::{self, MediaKind, SNIFF_BYTES, sniff};
 use crate::error::{Error, RejectKind, Result};
 use crate::frame::Frame;
+use crate::input::{self, Early, Expected, Life};
 use crate::plan::Unit;
 use crate::sample::stream_micros;
 use crate::sink::record::{Media, Record};
@@ -102,6 +103,8 @@ pub(super) struct Exit<'a> {
     pub unit: Arc<Unit>,
     pub attempt: u32,
     pub items: u64,
+    /// Grows while the unit lives.
+    pub life: Life,
     /// Sees signs of life.
     pub pulse: &'a dyn Fn(),
     /// Hands an item on; false when stopping.
@@ -141,7 +144,7 @@ impl Exit<'_> {
 
 fn credit(exit: &Exit, budget: &Budget, bytes: u64) -> Result<Credit, Halt> {
     if bytes > budget.limit() {
-        let (uri, limit) = (&exit.unit.uri, budget.limit());
+        let (uri, limit) = (exit.unit.name(), budget.limit());
         tracing::warn!(uri, bytes, budget = limit, "an item larger than its part of --memory runs alone");
     }
     let waiting = || {
@@ -160,32 +163,54 @@ struct Moment {
     damage: Option<Damage>,
 }
 
-/// Decodes one unit.
-pub(super) fn unit(exit: &mut Exit, threads: usize) -> Result<Done, Halt> {
+/// What opening a unit's input is told of it.
+pub(super) fn expected(unit: &Unit) -> Expected {
+    // A copy elsewhere has an etag of its own.
+    let etag = unit.version.clone().filter(|_| input::is_remote(&unit.path) && unit.path == unit.uri);
+    Expected { bytes: unit.bytes, etag }
+}
+
+/// Decodes one unit, which may have been opened early.
+pub(super) fn unit(exit: &mut Exit, early: Option<Early>, threads: usize) -> Result<Done, Halt> {
     test_hooks(&exit.unit.uri);
     let unit = exit.unit.clone();
-    let source = crate::input::open(&unit.path)?;
-    unchanged(&unit, &*source)?;
-    if source.is_empty() {
-        return Err(Error::input(RejectKind::Empty, format!("{}: the file has no bytes", unit.uri)).into());
+    let source = match early {
+        Some(early) => exit.shared.sources.finish(early, &exit.life)?,
+        None => exit.shared.sources.open(&unit.path, expected(&unit), &exit.life)?,
+    };
+    let done = decoded(exit, &unit, &source, threads);
+    match source.failure() {
+        // Whatever a decoder made of missing bytes.
+        Some(failure) if !matches!(done, Err(Halt::Stopping)) => Err(Halt::Bad(failure)),
+        _ => done,
     }
-    let head = source.head(SNIFF_BYTES).map_err(|e| unreadable(&unit, &e))?;
+}
+
+fn decoded(exit: &mut Exit, unit: &Unit, source: &Arc<dyn ByteSource>, threads: usize) -> Result<Done, Halt> {
+    unchanged(unit, &**source)?;
+    if source.is_empty() {
+        return Err(Error::input(RejectKind::Empty, format!("{}: the file has no bytes", unit.name())).into());
+    }
+    let head = source.head(SNIFF_BYTES).map_err(|e| unreadable(unit, &e))?;
     let mut done = match sniff(&head) {
-        MediaKind::Photo(_) => photo(exit, &*source)?,
+        MediaKind::Photo(_) => photo(exit, &**source)?,
         MediaKind::Other => video(exit, source.clone(), threads)?,
     };
     done.items = exit.items;
     if unit.from.is_none() {
         done.bytes = source.len();
         if let Some(raw) = &exit.shared.raw {
-            keep(&unit, &*source, raw)?;
+            keep(unit, &**source, raw)?;
         }
     }
     Ok(done)
 }
 
 fn unreadable(unit: &Unit, error: &std::io::Error) -> Error {
-    Error::input(RejectKind::Io, format!("{}: reading failed: {error}; see to the disk or mount and retry", unit.uri))
+    Error::input(
+        RejectKind::Io,
+        format!("{}: reading failed: {error}; see to the disk or mount and retry", unit.name()),
+    )
 }
 
 /// Refuses a file that is not the one that was planned.
@@ -193,24 +218,24 @@ fn unchanged(unit: &Unit, source: &dyn ByteSource) -> Result<()> {
     let (Some(planned), now) = (unit.bytes, source.len()) else { return Ok(()) };
     if planned == now {
         // Copies of the same data have other times, so a time alone refuses nothing.
-        let there = crate::input::local_path(&unit.path).ok().and_then(|p| std::fs::metadata(p).ok());
-        let version = there.map(|m| crate::input::file_version(&m));
+        let there = input::local_path(&unit.path).ok().and_then(|p| std::fs::metadata(p).ok());
+        let version = there.map(|m| input::file_version(&m));
         if version.is_some() && unit.version.is_some() && version != unit.version {
-            tracing::info!(uri = unit.uri, "modified since it was planned, with the same size");
+            tracing::info!(uri = unit.name(), "modified since it was planned, with the same size");
         }
         return Ok(());
     }
     let text = format!(
         "{}: the file changed after it was planned (it had {planned} bytes, now {now}); restore it, or plan it again with \
          retry",
-        unit.uri
+        unit.name()
     );
     Err(Error::input(RejectKind::Changed, text))
 }
 
 /// Keeps the source file under its identity.
 fn keep(unit: &Unit, source: &dyn ByteSource, raw: &Output) -> Result<()> {
-    let name = Path::new(crate::input::without_query(&unit.uri));
+    let name = Path::new(unit.name());
     let ending = name.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
     let name = format!("{}{ending}", unit.asset());
     if raw.size(&name)? == Some(source.len()) {
@@ -241,7 +266,7 @@ fn test_hooks(uri: &str) {
 /// The fields of a record that are the same for all frames of a source.
 fn about(unit: &Unit, media: Media, bytes: u64) -> Record {
     Record {
-        uri: crate::input::without_query(&unit.uri).to_string(),
+        uri: unit.name().to_string(),
         asset: unit.asset(),
         media,
         bytes: Some(bytes),
@@ -254,7 +279,7 @@ fn photo(exit: &mut Exit, source: &dyn ByteSource) -> Result<Done, Halt> {
     let unit = exit.unit.clone();
     let data = source.read_all().map_err(|e| unreadable(&unit, &e))?;
     let credit = exit.credit(image::decoded_bytes(&data, &exit.shared.job.photo))?;
-    let photo = image::decode(&data, &unit.uri, &exit.shared.job.photo)?;
+    let photo = image::decode(&data, unit.name(), &exit.shared.job.photo)?;
     let digest = Sha256::digest(&data);
     drop(data);
     let record = Record {
@@ -267,7 +292,7 @@ fn photo(exit: &mut Exit, source: &dyn ByteSource) -> Result<Done, Halt> {
         ..about(&unit, Media::Image, source.len())
     };
     if let Some(warning) = &photo.warning {
-        tracing::warn!(uri = unit.uri, "{warning}");
+        tracing::warn!(uri = unit.name(), "{warning}");
     }
     let frames =
         Frames { packets: 1, decoded: 1, sampled: 1, corrupt: u64::from(photo.warning.is_some()), ..Frames::default() };
@@ -282,7 +307,7 @@ fn photo(exit: &mut Exit, source: &dyn ByteSource) -> Result<Done, Halt> {
 
 #[cfg(not(feature = "ffmpeg"))]
 fn video(exit: &mut Exit, _: Arc<dyn ByteSource>, _: usize) -> Result<Done, Halt> {
-    let text = format!("{}: built without ffmpeg, so only photos can be read", exit.unit.uri);
+    let text = format!("{}: built without ffmpeg, so only photos can be read", exit.unit.name());
     Err(Error::input(RejectKind::Unsupported, text).into())
 }
 
@@ -329,7 +354,7 @@ mod video {
             let next = match pass(exit, source.clone(), how) {
                 Ok(Pass::Whole(done)) => return Ok(*done),
                 Ok(Pass::HandOver(reason)) => {
-                    tracing::info!(uri = exit.unit.uri, reason, "decoding again in software");
+                    tracing::info!(uri = exit.unit.name(), reason, "decoding again in software");
                     How { decoder: Demand::Software, ..how }
                 }
                 Ok(Pass::Damaged) if !how.careful => CAREFUL,
@@ -338,7 +363,7 @@ mod video {
                 Err(halt) => return Err(halt),
             };
             if next.careful {
-                tracing::info!(uri = exit.unit.uri, "damaged: decoding again with one thread");
+                tracing::info!(uri = exit.unit.name(), "damaged: decoding again with one thread");
             }
             how = next;
             exit.attempt += 1;
@@ -359,8 +384,8 @@ mod video {
             decoder,
             surfaces: exit.shared.surfaces,
         };
-        let bytes = source.len();
-        let uri = exit.unit.uri.clone();
+        let (bytes, etag) = (source.len(), source.etag().map(str::to_string));
+        let uri = exit.unit.name().to_string();
         let reader = VideoReader::open(source, &uri, &options)?;
         let route = reader.route().clone();
         if let (Demand::Hardware(kind), None) = (decoder, route.hardware) {
@@ -370,7 +395,7 @@ mod video {
         let info = reader.info();
         let picture = u64::from(info.width) * u64::from(info.height) * 3 / 2;
         let _references = credit(exit, &exit.shared.references, picture * (6 + threads as u64))?;
-        let mut walk = Walk::new(exit, reader, sampling, bytes, careful)?;
+        let mut walk = Walk::new(exit, reader, sampling, (bytes, etag), careful)?;
         let end = walk.run();
         let shared = walk.exit.shared;
         shared.packets_fed.fetch_add(walk.reader.counters().packets_fed, Ordering::Relaxed);
@@ -411,7 +436,7 @@ mod video {
 
     /// Counts that software does what `kind` was to do, or refuses it.
     fn fall_back(exit: &Exit, kind: Kind, reason: &str) -> Result<(), Halt> {
-        let (uri, name) = (&exit.unit.uri, kind.name());
+        let (uri, name) = (exit.unit.name(), kind.name());
         let demanded = matches!(exit.shared.decoder, Demand::Hardware(_));
         if demanded && exit.shared.job.file.fallback == Fallback::Forbid {
             let text = format!("{uri}: {name} cannot decode it: {reason}; use --decoder auto, or --fallback warn");
@@ -464,7 +489,7 @@ mod video {
             exit: &'a mut Exit<'b>,
             reader: VideoReader,
             sampling: Sampling,
-            bytes: u64,
+            (bytes, etag): (u64, Option<String>),
             careful: bool,
         ) -> Result<Self, Halt> {
             let info = reader.info();
@@ -473,6 +498,7 @@ mod video {
                 codec: info.codec.clone(),
                 pixel_format: info.pixel_format.clone(),
                 time_base: format!("{}/{}", info.time_base.0, info.time_base.1),
+                etag,
                 ..about(&exit.unit, Media::Video, bytes)
             };
             Ok(Walk {
@@ -516,12 +542,12 @@ mod video {
             let counters = self.reader.counters();
             if counters.decoded == 0 {
                 let why = self.reader.first_error().unwrap_or_else(|| "it holds no picture".into());
-                let text = format!("{}: no frame could be decoded: {why}", self.exit.unit.uri);
+                let text = format!("{}: no frame could be decoded: {why}", self.exit.unit.name());
                 return Err(Error::input(RejectKind::Corrupt, text).into());
             }
             let warning = if self.careful { self.reader.first_error() } else { None };
             if let Some(warning) = &warning {
-                tracing::warn!(uri = self.exit.unit.uri, "damaged: {warning}");
+                tracing::warn!(uri = self.exit.unit.name(), "damaged: {warning}");
             }
             if self.careful {
                 self.frames.redecoded += self.frames.decoded;
@@ -547,7 +573,8 @@ mod video {
             let selector = |t0: i64, reader: &VideoReader, sampling: &Sampling| {
                 let duration =
                     reader.info().duration_s.and_then(|d| Rational::new((d * 1e6).round() as i64, 1_000_000));
-                Selector::new(sampling, time_base, t0, duration, (from, to)).map_err(|e| e.context(&self.exit.unit.uri))
+                Selector::new(sampling, time_base, t0, duration, (from, to))
+                    .map_err(|e| e.context(self.exit.unit.name()))
             };
             let Some(t0) = start else {
                 // The first frame's time is the start where the container does not say.
@@ -741,8 +768,12 @@ mod video {
         fn moment(&self, meta: &FrameMeta, pts: i64) -> Result<Moment, Halt> {
             let time_base = self.reader.info().time_base;
             let us = stream_micros(pts, self.t0, time_base).ok_or_else(|| {
-                let text =
-                    format!("{}: the time {pts} x {}/{} cannot be told", self.exit.unit.uri, time_base.0, time_base.1);
+                let text = format!(
+                    "{}: the time {pts} x {}/{} cannot be told",
+                    self.exit.unit.name(),
+                    time_base.0,
+                    time_base.1
+                );
                 Error::input(RejectKind::Corrupt, text)
             })?;
             let s = (pts as f64 - self.t0 as f64) * f64::from(time_base.0) / f64::from(time_base.1);

@@ -92,7 +92,7 @@ fn finish(
             if let Ok(done) = result
                 && let Some(reason) = &done.fallback
             {
-                shared.fallbacks.frame(&work.unit.uri, backend.name(), reason);
+                shared.fallbacks.frame(work.unit.name(), backend.name(), reason);
             }
         };
         let mut made = compute::make(shared.job, &work, &shared.columns, results.by_ref().inspect(note));

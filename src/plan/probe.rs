@@ -6,13 +6,16 @@ use std::sync::mpsc;
 
 use super::Unit;
 use crate::error::Result;
-use crate::input::{self, Inputs};
+use crate::input::{self, Expected, Inputs, Life, Sources};
 use crate::job::Job;
 use crate::sample::Rule;
 
 /// Bytes a second below which a video is hardly ever encoded; a file too small to be longer than a unit at this rate is
 /// not opened.
 const LOWEST_RATE: f64 = 6_000.0;
+
+/// How many remote videos are looked into at a time.
+const REMOTE_READERS: usize = 16;
 
 /// A time range of a long video.
 pub(super) struct Part {
@@ -35,21 +38,27 @@ pub(super) fn cuts(
     let least = (job.file.unit.as_f64() * LOWEST_RATE) as u64;
     let may_be_long = |i: &usize| {
         let item = inputs.item(*i);
+        // A row of a list that names something elsewhere costs no request: it stays whole.
+        let unknown = item.bytes.is_none() && !input::is_remote(&item.uri);
         !known.contains(&item.identity)
             && !input::named_like_photo(&item.uri)
-            && item.bytes.is_none_or(|bytes| bytes > least)
+            && (unknown || item.bytes.is_some_and(|bytes| bytes > least))
     };
     let long: Vec<usize> = (0..inputs.len()).filter(may_be_long).collect();
+    let remote = long.iter().any(|i| input::is_remote(inputs.uri(*i)));
+    // Those who wait for the network need no core.
+    let threads = if remote { job.threads.max(REMOTE_READERS) } else { job.threads };
+    let sources = Sources::new(&job.file.input, job.file.memory.0 / 8, threads);
     let next = AtomicUsize::new(0);
     let (done, results) = mpsc::channel();
     std::thread::scope(|scope| {
-        for _ in 0..job.threads.min(long.len()) {
+        for _ in 0..threads.min(long.len()) {
             let done = done.clone();
-            let (next, long) = (&next, &long);
+            let (next, long, sources) = (&next, &long, &sources);
             scope.spawn(move || {
                 while let Some(&i) = long.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // The receiver waits for all of them.
-                    let _ = done.send((i, cut(job, &Unit::new(i as u64, inputs.item(i)), least)));
+                    let _ = done.send((i, cut(job, sources, &Unit::new(i as u64, inputs.item(i)), least)));
                 }
             });
         }
@@ -66,11 +75,11 @@ pub(super) fn cuts(
 /// The parts of a long video; `None` where the input stays whole: a short one, one that cannot be cut soundly, or one
 /// that cannot be opened (the run finds out why).
 #[cfg(feature = "ffmpeg")]
-fn cut(job: &Job, unit: &Unit, least: u64) -> Option<Vec<Part>> {
+fn cut(job: &Job, sources: &Sources, unit: &Unit, least: u64) -> Option<Vec<Part>> {
     use crate::decode::image::{MediaKind, SNIFF_BYTES, sniff};
     use crate::decode::video::{VideoOptions, VideoReader, stated_seconds};
 
-    let source = input::open(&unit.path).ok()?;
+    let source = sources.open(&unit.path, Expected::default(), &Life::default()).ok()?;
     let head = source.head(SNIFF_BYTES).ok()?;
     if source.len() <= least || sniff(&head) != MediaKind::Other || job.sampling.rule == Rule::Keyframes {
         return None;
@@ -81,7 +90,7 @@ fn cut(job: &Job, unit: &Unit, least: u64) -> Option<Vec<Part>> {
     }
     let options =
         VideoOptions { stream: job.file.sample.stream, max_pixels: job.file.max_pixels, ..Default::default() };
-    let mut reader = VideoReader::open(source, &unit.uri, &options).ok()?;
+    let mut reader = VideoReader::open(source, unit.name(), &options).ok()?;
     let info = reader.info();
     let (start, seconds, (num, den)) = (info.start_pts?, info.duration_s?, info.time_base);
     if seconds <= length || !reader.scan().ok()?.indexed {
@@ -104,6 +113,6 @@ fn cut(job: &Job, unit: &Unit, least: u64) -> Option<Vec<Part>> {
 }
 
 #[cfg(not(feature = "ffmpeg"))]
-fn cut(_: &Job, _: &Unit, _: u64) -> Option<Vec<Part>> {
+fn cut(_: &Job, _: &Sources, _: &Unit, _: u64) -> Option<Vec<Part>> {
     None
 }

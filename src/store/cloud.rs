@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 #[cfg(feature = "cloud")]
 pub use client::{Cloud, USER_AGENT};
 #[cfg(feature = "cloud")]
-pub use runtime::{spawn, wait};
+pub use runtime::{jittered, spawn, wait, wait_ticking};
 #[cfg(feature = "cloud")]
 pub use trouble::{Trouble, redacted};
 
@@ -134,7 +134,7 @@ impl Kind {
 }
 
 /// What an object store's URI names. Such a URI is taken by the letter, as the clouds' tools do: `%41` is no `A`, and a
-/// `?` belongs to the key, unless what follows names a version of the object.
+/// `?` belongs to the key, unless what follows is a query, as in `?versionId=x`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place<'a> {
     /// Which store.
@@ -154,8 +154,10 @@ impl<'a> Place<'a> {
         let kinds = [Kind::S3, Kind::Google, Kind::Azure];
         let kind = kinds.into_iter().find(|kind| scheme.eq_ignore_ascii_case(kind.scheme()))?;
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-        let mark = if kind == Kind::Google { "?generation=" } else { "?versionId=" };
-        let (key, version) = key.rsplit_once(mark).map_or((key, None), |(key, version)| (key, Some(version)));
+        let (key, query) = key.rsplit_once('?').filter(|(_, query)| is_query(query)).unwrap_or((key, ""));
+        let name = if kind == Kind::Google { "generation" } else { "versionId" };
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let version = pairs.find(|(key, _)| *key == name).map(|(_, value)| value);
         Some(Place { kind, bucket, key, version })
     }
 
@@ -164,6 +166,13 @@ impl<'a> Place<'a> {
         let named = |c: char| c.is_ascii_alphanumeric() || "-_.$".contains(c);
         !self.bucket.is_empty() && self.bucket.chars().all(named)
     }
+}
+
+/// Whether what follows a `?` is a query: `name=value`, and no further part of a key.
+fn is_query(text: &str) -> bool {
+    let name = text.split('=').next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    text.contains('=') && !text.contains('/') && !name.is_empty() && name.chars().all(plain)
 }
 
 /// The refusal of `uri` by a program that was built without the feature `cloud`.
@@ -187,6 +196,7 @@ mod tests {
         assert_eq!(Place::of("az://c/").map(|p| (p.kind, p.bucket, p.key)), Some((Kind::Azure, "c", "")));
         let versioned = Place::of("s3://b/a?b.mp4?versionId=x1").unwrap();
         assert_eq!((versioned.key, versioned.version), ("a?b.mp4", Some("x1")));
+        assert_eq!(Place::of("s3://b/what?/a.mp4?v=1&w=2").map(|p| (p.key, p.version)), Some(("what?/a.mp4", None)));
         for other in ["https://b/k", "file:///k", "s3", "/s3://b"] {
             assert_eq!(Place::of(other), None, "{other}");
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -72,7 +72,6 @@ impl Answer {
     }
 
     fn write(&self, mut stream: &TcpStream, head_only: bool) -> std::io::Result<()> {
-        std::thread::sleep(self.delay);
         let mut head = format!("HTTP/1.1 {} Said\r\nConnection: close\r\n", self.status);
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
             head += &format!("Content-Length: {}\r\n", self.body.len());
@@ -149,9 +148,11 @@ fn serve(stream: &TcpStream, seen: &Seen, answer: &dyn Fn(&Request) -> Answer) {
     }
     let answer = answer(&request);
     seen.sent.fetch_add(answer.body.len(), Ordering::Relaxed);
+    std::thread::sleep(answer.delay);
+    // Once the answer is out, the next request may come before this thread goes on.
+    seen.now.fetch_sub(1, Ordering::SeqCst);
     // Whoever asked may have gone.
     let _ = answer.write(stream, request.method == "HEAD");
-    seen.now.fetch_sub(1, Ordering::SeqCst);
 }
 
 fn read(stream: &TcpStream) -> Option<Request> {
@@ -204,14 +205,17 @@ pub fn forward(port: u16, request: &Request) -> Answer {
 
 /// A real S3 server (moto) with one bucket, `media`; ends with its handle.
 pub struct S3 {
-    child: Child,
+    _child: Child,
     pub port: u16,
 }
 
-impl Drop for S3 {
+/// A process that ends with its handle.
+pub struct Child(pub std::process::Child);
+
+impl Drop for Child {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -231,7 +235,7 @@ impl S3 {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let s3 = S3 { child, port };
+        let s3 = S3 { _child: Child(child), port };
         for _ in 0..600 {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 s3.put("", b"");
@@ -245,8 +249,11 @@ impl S3 {
     /// Writes an object of the bucket; without a key, makes the bucket.
     pub fn put(&self, key: &str, body: &[u8]) {
         let target = if key.is_empty() { "/media".into() } else { format!("/media/{}", key.replace(' ', "%20")) };
-        let head =
-            format!("PUT {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\n", self.port, body.len());
+        let head = format!(
+            "PUT {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{SIGNED}Content-Length: {}\r\n",
+            self.port,
+            body.len()
+        );
         let request =
             Request { method: "PUT".into(), target, headers: HashMap::new(), head, body: body.to_vec(), before: 0 };
         let answer = forward(self.port, &request);
@@ -266,6 +273,9 @@ impl S3 {
         }
     }
 }
+
+/// What moto wants to see before it lets anyone change an object; it does not look at the signature.
+pub const SIGNED: &str = "Authorization: AWS4-HMAC-SHA256 Credential=x/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x\r\n";
 
 /// The secret of the tests, which nothing may print.
 pub const SECRET: &str = "t0psecret/never+shown";

@@ -50,17 +50,24 @@ impl PacketIndex {
     /// Reads all packets of `stream`. `delay` is how many frames the decoder holds back to put them in order; `None`
     /// where the container or the stream is not fit.
     pub fn scan(source: Arc<dyn ByteSource>, stream: usize, max_pixels: u64, delay: i32) -> Result<Option<Self>> {
-        let fragmented = has_fragments(&*source)?;
-        let mut input = Input::open(source, max_pixels)?;
-        let container = input.container();
-        let (mp4, matroska) = (container.contains("mp4"), container.contains("matroska"));
-        if !mp4 && !matroska {
+        let mut input = Input::header(source.clone())?;
+        // The sample table of an MP4 that is not fragmented is in its header; payloads, which may be far away, need not be
+        // read.
+        let tabled = input.container().contains("mp4") && !has_fragments(&*source)?;
+        if !tabled {
+            input = Input::open(source, max_pixels)?;
+        }
+        Self::read(&mut input, stream, tabled, delay)
+    }
+
+    /// Where the packets are `tabled` nothing is read for them.
+    fn read(input: &mut Input, stream: usize, tabled: bool, delay: i32) -> Result<Option<Self>> {
+        let matroska = input.container().contains("matroska");
+        if !matroska && !input.container().contains("mp4") {
             return Ok(None);
         }
         input.select(stream);
-        // The sample table of an MP4 that is not fragmented has been read by now; payloads need not be.
-        let parsed = input.streams().get(stream).is_none_or(|s| s.parsed);
-        if mp4 && !fragmented && !parsed {
+        if tabled {
             input.blank();
         }
         let (mut packet, mut entries) = (Packet::new()?, Vec::new());
@@ -252,6 +259,42 @@ mod tests {
         backwards[2].dts = Some(-1);
         assert!(PacketIndex::new(backwards, 1, false).is_none());
         assert!(PacketIndex::new(packets(&[(0, false)]), 1, false).is_none(), "no key");
+    }
+
+    /// What a container's table says of packets is what reading and parsing them says.
+    #[test]
+    fn tables_agree_with_packets() {
+        use crate::bytes::FileSource;
+        let outside = std::env::var_os("FRAMEMILL_TEST_MEDIA").map(std::path::PathBuf::from);
+        let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/clips");
+        let mut folders: Vec<_> = [own].into_iter().chain(outside).collect();
+        let mut compared = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let open = || FileSource::open(&path).map(|f| Arc::new(f) as Arc<dyn ByteSource>).unwrap();
+                let Ok(mut tabled) = Input::header(open()) else { continue };
+                if !tabled.container().contains("mp4") || has_fragments(&*open()).unwrap() {
+                    continue;
+                }
+                let Ok(mut parsed) = Input::open(open(), 1 << 30) else { continue };
+                for stream in 0..tabled.streams().len().min(1) {
+                    let by_table = PacketIndex::read(&mut tabled, stream, true, 16).unwrap();
+                    let Ok(by_packets) = PacketIndex::read(&mut parsed, stream, false, 16) else { continue };
+                    let entries = |index: Option<PacketIndex>| index.map(|i| i.entries);
+                    let (a, b) = (entries(by_table), entries(by_packets));
+                    let first = a.iter().flatten().zip(b.iter().flatten()).find(|(a, b)| a != b);
+                    assert!(a == b, "{}: {first:?}", path.display());
+                    compared += usize::from(a.is_some());
+                }
+            }
+        }
+        println!("{compared} tables compared");
+        assert!(compared >= 3, "{compared}");
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, HeaderValue, ObjectStore, RetryConfig};
 
-use super::trouble::{failed, told};
+use super::trouble::{Trouble, failed, told};
 use super::{Kind, Place, Settings, aws, others, runtime};
 use crate::error::{Error, Result};
 
@@ -25,6 +25,7 @@ pub struct Cloud {
     builder: Builder,
     store: Arc<dyn ObjectStore>,
     bulk: OnceLock<Arc<dyn ObjectStore>>,
+    patience: Duration,
 }
 
 impl Cloud {
@@ -63,6 +64,7 @@ impl Cloud {
             store: store.map_err(|e| unbuilt(uri, &e))?,
             builder,
             bulk: OnceLock::new(),
+            patience: Duration::from_secs(settings.retry_seconds),
         })
     }
 
@@ -117,6 +119,25 @@ impl Cloud {
     /// Waits for what the store is asked, on the calling thread.
     pub fn wait<F: Future>(&self, future: F) -> F::Output {
         runtime::wait(future)
+    }
+
+    /// Does `call` again while it breaks off on its way, as long as [`Settings::retry_seconds`] allow: the client itself
+    /// tries again only until an answer begins. For calls that may be done twice.
+    pub async fn again<T, F>(&self, call: impl Fn() -> F) -> object_store::Result<T>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match call().await {
+                Err(error) if Trouble::of(&error) == Trouble::Away && begun.elapsed() + pause < self.patience => {
+                    tokio::time::sleep(runtime::jittered(pause)).await;
+                    pause = (pause * 2).min(Duration::from_secs(15));
+                }
+                done => return done,
+            }
+        }
     }
 
     /// The store error for `error`, which happened when trying to `verb` the object `key`: what it means and what to do.
