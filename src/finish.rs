@@ -13,7 +13,7 @@ use crate::op::Op;
 use crate::plan::Plan;
 use crate::sink::annotations::Annotations;
 use crate::sink::record::output_names;
-use crate::sink::{Format, Object, record, table};
+use crate::sink::{Format, Object, is_records, record, scenes, table};
 use crate::store;
 use crate::task::{Ledger, Totals};
 
@@ -40,13 +40,20 @@ pub fn finish(out: &Path, plans: &[Plan], totals: &Totals) -> Result<()> {
         return Err(Error::interrupted(format!("{}: {text}; run the job again to go on", out.display())));
     }
     let job = first.job()?;
-    let tables: Vec<PathBuf> =
-        totals.objects.iter().filter(|o| o.path.ends_with(".parquet")).map(|o| out.join(&o.path)).collect();
+    let tables = |of: fn(&str) -> bool| -> Vec<PathBuf> {
+        totals.objects.iter().filter(|o| of(&o.path)).map(|o| out.join(&o.path)).collect()
+    };
+    let (records, scenes) = (tables(is_records), tables(scenes::is_table));
     for form in &job.output.metadata {
         match form {
             Metadata::Parquet => {}
-            Metadata::Csv => table::merge_csv(&tables, &out.join("records.csv"))?,
-            Metadata::Sqlite => table::merge_sqlite(&tables, &out.join("records.sqlite"))?,
+            Metadata::Csv => {
+                table::merge_csv(&records, &out.join("records.csv"))?;
+                if !scenes.is_empty() {
+                    table::merge_csv(&scenes, &out.join("scenes.csv"))?;
+                }
+            }
+            Metadata::Sqlite => table::merge_sqlite(&records, &scenes, &out.join("records.sqlite"))?,
             Metadata::Coco => annotations(first, &job).coco(out, &totals.objects)?,
             Metadata::Yolo => annotations(first, &job).yolo(out, &totals.objects, &first.header.splits)?,
         }
@@ -261,7 +268,7 @@ pub fn verify(out: &Path, plans: &[Plan]) -> Result<Vec<String>> {
                         "{}: {} bytes with sha256 {}, but its receipt says {} bytes with {}",
                         object.path, there.bytes, there.sha256, object.bytes, object.sha256
                     )),
-                    Ok(_) if object.path.ends_with(".parquet") => {
+                    Ok(_) if is_records(&object.path) => {
                         let rows = table::read_rows(&out.join(&object.path))?;
                         if rows.len() as u64 != receipt.samples {
                             faults.push(format!(
@@ -290,7 +297,7 @@ pub fn verify(out: &Path, plans: &[Plan]) -> Result<Vec<String>> {
     for folder in folders {
         for path in store::list(&out.join(&folder))? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with("shard-") && !known.contains(&format!("{folder}{name}")) {
+            if (name.starts_with("shard-") || scenes::is_table(&name)) && !known.contains(&format!("{folder}{name}")) {
                 faults.push(format!("{folder}{name}: no receipt names it"));
             }
         }

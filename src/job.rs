@@ -31,9 +31,10 @@ use crate::sample::{Pick, Rational, Rule, Sampling};
 use crate::sink::Format;
 use crate::sink::encode::Encoding;
 use crate::tensor::Dtype;
-use values::{ByteSize, ClipSpec, MaxRejects, Price, Rate, TaskShare};
+use values::{ByteSize, ClipSpec, MaxRejects, Price, Rate, Scenes, TaskShare};
 
-/// Which frames, as written. At most one of the rules `all`, `every`, `fps`, `keyframes`, `count`, `at`.
+/// Which frames, as written. At most one of the rules `all`, `every`, `fps`, `keyframes`, `count`,
+/// `at`, `scenes`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SampleSpec {
@@ -55,7 +56,11 @@ pub struct SampleSpec {
     /// The frames shown at these times.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub at: Vec<Rational>,
-    /// Which frame stands for a wanted time of `every` and `fps`.
+    /// One frame a scene.
+    #[serde(skip_serializing_if = "Scenes::is_off")]
+    pub scenes: Scenes,
+    /// Which frame stands for a wanted time of `every` and `fps` (`next`, `shown`, `nearest`) or for a scene (`first`,
+    /// `middle`; by default the first).
     pub pick: Pick,
     /// Each chosen frame starts a clip.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +77,7 @@ pub struct SampleSpec {
 }
 
 /// The keys of [`SampleSpec`] of which one excludes the others.
-pub const RULES: [&str; 6] = ["all", "every", "fps", "keyframes", "count", "at"];
+pub const RULES: [&str; 7] = ["all", "every", "fps", "keyframes", "count", "at", "scenes"];
 
 /// Further forms of the record table. Parquet is always written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -515,6 +520,9 @@ impl Job {
                 top.remove(key);
             }
             top.insert("input".into(), json!(self.portable));
+            if let (Rule::Scenes(_), Some(sample)) = (&self.sampling.rule, top.get_mut("sample")) {
+                sample["pick"] = json!(self.sampling.pick);
+            }
             if let Some(output) = top.get_mut("output").and_then(Value::as_object_mut) {
                 output.remove("uri");
                 output.remove("keep_raw");
@@ -692,13 +700,19 @@ fn sampling(spec: &SampleSpec) -> Result<Sampling> {
     if !spec.at.is_empty() {
         rules.push(Rule::At(spec.at.clone()));
     }
+    rules.extend(spec.scenes.0.map(Rule::Scenes));
     if rules.len() > 1 {
         return Err(Error::usage(format!("give one of {}, not several", RULES.join(", "))));
     }
     let default = Sampling::default();
     let rule = rules.pop().unwrap_or(default.rule);
     let clip = spec.clip.map(|c| c.0);
-    let sampling = Sampling { rule, pick: spec.pick, start: spec.start, end: spec.end, clip };
+    let pick = match (&rule, spec.pick) {
+        // What is not given.
+        (Rule::Scenes(_), Pick::Next) => Pick::First,
+        (_, pick) => pick,
+    };
+    let sampling = Sampling { rule, pick, start: spec.start, end: spec.end, clip };
     sampling.validate()?;
     Ok(sampling)
 }

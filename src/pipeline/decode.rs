@@ -19,6 +19,7 @@ use crate::frame::Frame;
 use crate::plan::Unit;
 use crate::sample::stream_micros;
 use crate::sink::record::{Media, Record};
+use crate::sink::scenes::Scene;
 use crate::store;
 use crate::task::Frames;
 
@@ -77,6 +78,8 @@ pub(super) struct Done {
     pub items: u64,
     /// Bytes of the input, where this unit is its first.
     pub bytes: u64,
+    /// The scenes that were found, where they were looked for.
+    pub scenes: Vec<Scene>,
     /// What was wrong although something came out.
     pub warning: Option<String>,
 }
@@ -311,7 +314,8 @@ mod video {
     use crate::frame::PixelFormat;
     use crate::geometry::Orientation;
     use crate::job::{Fallback, Orient};
-    use crate::sample::{ClipFrame, Clips, Decision, Rational, Rule, Sampling, Selector};
+    use crate::pipeline::scenes::{AHEAD, Scenes, Span};
+    use crate::sample::{ClipFrame, Clips, Decision, Pick, Rational, Rule, Sampling, Selector};
 
     /// How one pass ended.
     enum Pass {
@@ -367,11 +371,11 @@ mod video {
             keyframes_only: sampling.rule == Rule::Keyframes,
             concealment_fixed: careful,
             decoder,
-            surfaces: exit.shared.surfaces,
+            // Scenes are found on the host, where every frame comes to.
+            surfaces: exit.shared.surfaces && !matches!(sampling.rule, Rule::Scenes(_)),
         };
-        let bytes = source.len();
         let uri = exit.unit.uri.clone();
-        let reader = VideoReader::open(source, &uri, &options)?;
+        let reader = VideoReader::open(source.clone(), &uri, &options)?;
         let route = reader.route().clone();
         if let (Demand::Hardware(kind), None) = (decoder, route.hardware) {
             fall_back(exit, kind, &route.reason)?;
@@ -379,10 +383,21 @@ mod video {
         // Its reference pictures and those that its threads work on, at most what a codec allows.
         let info = reader.info();
         let picture = u64::from(info.width) * u64::from(info.height) * 3 / 2;
-        let _references = credit(exit, &exit.shared.references, picture * (6 + threads as u64))?;
-        let mut walk = Walk::new(exit, reader, sampling, bytes, careful)?;
-        let end = walk.run();
+        let waiting = if matches!(sampling.rule, Rule::Scenes(_)) { AHEAD as u64 } else { 0 };
+        let _references = credit(exit, &exit.shared.references, picture * (6 + threads as u64 + waiting))?;
+        let mut walk = Walk::new(exit, reader, sampling, source.len(), careful)?;
+        let mut end = walk.run();
         let shared = walk.exit.shared;
+        if let Ok(Pass::Whole(looked)) = &mut end
+            && let Some(sampling) = walk.second(&looked.scenes)
+        {
+            shared.packets_fed.fetch_add(walk.reader.counters().packets_fed, Ordering::Relaxed);
+            let looked = std::mem::take(&mut **looked);
+            let reader = VideoReader::open(source.clone(), &uri, &options)?;
+            walk = Walk::new(walk.exit, reader, sampling, source.len(), careful)?;
+            walk.looked = Some(looked);
+            end = walk.run();
+        }
         shared.packets_fed.fetch_add(walk.reader.counters().packets_fed, Ordering::Relaxed);
         if let Some(kind) = route.hardware {
             let reason = match &end {
@@ -467,6 +482,19 @@ mod video {
         times: HashMap<i64, u32>,
         latest: Option<i64>,
         frames: Frames,
+        /// Scenes that are looked for, with the frames that wait to be judged.
+        scenes: Option<Scenes<Waiting>>,
+        /// Time of the first frame behind the part.
+        behind: Option<i64>,
+        /// What a first reading of the stream came to, which found the scenes whose frames this one takes.
+        looked: Option<Done>,
+    }
+
+    /// A frame of which it is not known yet whether a scene begins with it.
+    struct Waiting {
+        /// None where the stream is only looked at.
+        frame: Option<Arc<Frame>>,
+        moment: Moment,
     }
 
     impl<'a, 'b> Walk<'a, 'b> {
@@ -485,7 +513,14 @@ mod video {
                 time_base: format!("{}/{}", info.time_base.0, info.time_base.1),
                 ..about(&exit.unit, Media::Video, bytes)
             };
+            let scenes = match sampling.rule {
+                Rule::Scenes(threshold) => Some(Scenes::new(threshold, sampling.pick == Pick::Middle)),
+                _ => None,
+            };
             Ok(Walk {
+                scenes,
+                behind: None,
+                looked: None,
                 clips: sampling.clip.map(Clips::new),
                 exit,
                 reader,
@@ -533,21 +568,65 @@ mod video {
             if let Some(warning) = &warning {
                 tracing::warn!(uri = self.exit.unit.uri, "damaged: {warning}");
             }
-            if self.careful {
-                self.frames.redecoded += self.frames.decoded;
+            let mut done = self.done(warning);
+            if self.careful && self.second(&done.scenes).is_none() {
+                done.frames.redecoded += done.frames.decoded;
             }
-            Ok(Pass::Whole(Box::new(self.done(warning))))
+            Ok(Pass::Whole(Box::new(done)))
+        }
+
+        /// Only looks at the stream: the frames are another reading's.
+        fn looking(&self) -> bool {
+            self.scenes.is_some() && self.sampling.pick == Pick::Middle
+        }
+
+        /// The sampling of the second reading, where there is one.
+        fn second(&self, scenes: &[Scene]) -> Option<Sampling> {
+            let time_base = self.reader.info().time_base;
+            let time = |s: &Scene| Rational::of_pts(s.sample_pts, self.t0, time_base);
+            let times: Vec<Rational> = scenes.iter().filter_map(time).collect();
+            let read = self.looking() && !times.is_empty();
+            read.then(|| Sampling { rule: Rule::At(times), pick: Pick::Next, ..self.sampling.clone() })
         }
 
         fn done(&mut self, warning: Option<String>) -> Done {
             let counters = self.reader.counters();
             let mut frames = self.frames;
-            frames.packets = counters.packets;
             frames.redecoded += counters.discarded;
-            frames.corrupt = counters.corrupt;
-            frames.guessed_pts = counters.guessed_pts;
+            let scenes = if let Some(looked) = self.looked.take() {
+                // The first reading decoded everything; this one only decodes again.
+                let first = looked.frames;
+                frames.redecoded += frames.decoded + first.redecoded;
+                (frames.packets, frames.decoded) = (first.packets, first.decoded);
+                (frames.corrupt, frames.guessed_pts) = (first.corrupt, first.guessed_pts);
+                looked.scenes
+            } else {
+                (frames.packets, frames.corrupt, frames.guessed_pts) =
+                    (counters.packets, counters.corrupt, counters.guessed_pts);
+                self.rows()
+            };
             frames.skipped_by_rule = frames.decoded.saturating_sub(frames.sampled + frames.failed);
-            Done { frames, warning, ..Done::default() }
+            Done { frames, warning, scenes, ..Done::default() }
+        }
+
+        /// The scenes that were found, as they are written.
+        fn rows(&mut self) -> Vec<Scene> {
+            let spans = self.scenes.as_mut().map(|s| s.spans(self.behind)).unwrap_or_default();
+            let row = |(scene, span): (i64, Span)| Scene {
+                asset: self.exit.unit.asset(),
+                uri: self.record.uri.clone(),
+                scene,
+                start_s: self.seconds(span.start),
+                end_s: self.seconds(span.end),
+                start_pts: span.start,
+                end_pts: span.end,
+                time_base: self.record.time_base.clone(),
+                frames: span.frames as i64,
+                score: span.change.map(|c| c.score),
+                change: span.change.map(|c| c.kind.name()),
+                sample_pts: span.sample,
+            };
+            (0..).zip(spans).map(row).collect()
         }
 
         /// Goes to the first frame that the selector has to see.
@@ -628,18 +707,60 @@ mod video {
             let Some(selector) = self.selector.as_mut() else { return Ok(true) };
             let decision = selector.push(pts, meta.keyframe);
             let done = selector.done();
+            if self.scenes.is_some() {
+                if decision.take_this {
+                    self.watch(meta, pts)?;
+                    return Ok(false);
+                }
+                if done {
+                    self.behind.get_or_insert(pts);
+                    self.drain()?;
+                }
+            }
             if decision.take_previous {
                 self.take_held()?;
             }
             let needed = decision.take_this || decision.hold_this;
             let clipping = self.clips.as_ref().is_some_and(|c| !c.is_idle());
             if needed || clipping || self.clips.is_some() {
-                self.place(meta, pts, decision, needed || clipping)?;
+                let moment = self.moment(&meta, pts)?;
+                let frame = if needed || clipping { Some(self.picture(meta, pts)?) } else { None };
+                self.place(frame, moment, decision)?;
             }
             if !decision.hold_this {
                 self.held = None;
             }
             Ok(done && self.held.is_none() && self.clips.as_ref().is_none_or(Clips::is_idle))
+        }
+
+        /// Shows a frame of the part to what looks for scenes, and goes on with the one that has been judged now.
+        fn watch(&mut self, meta: FrameMeta, pts: i64) -> Result<(), Halt> {
+            let moment = self.moment(&meta, pts)?;
+            let frame = self.picture(meta, pts)?;
+            let kept = (!self.looking()).then(|| frame.clone());
+            let Some(scenes) = self.scenes.as_mut() else { return Ok(()) };
+            let judged = scenes.push(&frame, pts, Waiting { frame: kept, moment });
+            match judged.map_err(|e| e.context(&self.exit.unit.uri))? {
+                Some((waiting, begins)) => self.choose(waiting, begins),
+                None => Ok(()),
+            }
+        }
+
+        /// Goes on with the frames that wait: no other follows in the part.
+        fn drain(&mut self) -> Result<(), Halt> {
+            while let Some((waiting, begins)) = self.scenes.as_mut().and_then(Scenes::finish) {
+                self.choose(waiting, begins)?;
+            }
+            Ok(())
+        }
+
+        fn choose(&mut self, waiting: Waiting, begins: bool) -> Result<(), Halt> {
+            match waiting.frame {
+                Some(frame) if begins || self.clips.is_some() => {
+                    self.place(Some(frame), waiting.moment, Decision { take_this: begins, ..Decision::default() })
+                }
+                _ => Ok(()),
+            }
         }
 
         /// The held frame is wanted after all.
@@ -660,21 +781,20 @@ mod video {
             self.exit.give(vec![held.frame], &self.record.clone(), moment, vec![credit])
         }
 
-        fn place(&mut self, meta: FrameMeta, pts: i64, decision: Decision, convert: bool) -> Result<(), Halt> {
-            let moment = self.moment(&meta, pts)?;
+        /// Hands a frame on, holds it, or puts it into clips; it is there where any of these needs it.
+        fn place(&mut self, frame: Option<Arc<Frame>>, moment: Moment, decision: Decision) -> Result<(), Halt> {
             let places = self.clips.as_mut().map(|c| c.push(decision));
             let Some(places) = places else {
+                let frame = frame.ok_or_else(|| Error::bug("a chosen frame was not converted"))?;
                 if decision.take_this {
-                    let frame = self.picture(meta, pts)?;
                     self.frames.sampled += 1;
                     let credit = self.exit.credit(weight(&frame))?;
                     let moment = self.unique(moment);
                     return self.exit.give(vec![frame], &self.record.clone(), moment, vec![credit]);
                 }
-                self.held = Some(Held { frame: self.picture(meta, pts)?, moment, credit: None });
+                self.held = Some(Held { frame, moment, credit: None });
                 return Ok(());
             };
-            let frame = if convert { Some(self.picture(meta, pts)?) } else { None };
             for place in places {
                 let (frame, moment) = if place.previous {
                     let held = self.held.as_ref().ok_or_else(|| Error::bug("a clip's first frame was not kept"))?;
@@ -720,6 +840,7 @@ mod video {
         }
 
         fn end(&mut self) -> Result<(), Halt> {
+            self.drain()?;
             let take = self.selector.as_mut().is_some_and(Selector::finish);
             if let Some(clips) = self.clips.as_mut() {
                 if let Some(place) = clips.finish(take)
@@ -755,10 +876,16 @@ mod video {
                     format!("{}: the time {pts} x {}/{} cannot be told", self.exit.unit.uri, time_base.0, time_base.1);
                 Error::input(RejectKind::Corrupt, text)
             })?;
-            let s = (pts as f64 - self.t0 as f64) * f64::from(time_base.0) / f64::from(time_base.1);
+            let s = self.seconds(pts);
             let before = self.reader.damaged().then_some(Damage::Before);
             let damage = if meta.corrupt { Some(Damage::Itself) } else { before };
             Ok(Moment { us, s, repeat: 0, damage })
+        }
+
+        /// Seconds since the stream's start.
+        fn seconds(&self, pts: i64) -> f64 {
+            let (num, den) = self.reader.info().time_base;
+            (pts as f64 - self.t0 as f64) * f64::from(num) / f64::from(den)
         }
 
         /// Numbers a time that occurs again.

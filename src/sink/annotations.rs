@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Object, table};
+use super::{Object, is_records, table};
 use crate::error::{Error, Result};
 use crate::store;
 
@@ -40,7 +40,7 @@ struct Row {
 impl Annotations {
     /// Calls `each` with every row, in order.
     fn rows(&self, out: &Path, objects: &[Object], mut each: impl FnMut(Row) -> Result<()>) -> Result<()> {
-        for object in objects.iter().filter(|o| o.path.ends_with(".parquet")) {
+        for object in objects.iter().filter(|o| is_records(&o.path)) {
             let (prefix, name) = object.path.rsplit_once('/').map_or(("", object.path.as_str()), |(p, n)| (p, n));
             let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
             let task = name.trim_start_matches("shard-").trim_end_matches(".parquet");
