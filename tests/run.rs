@@ -19,6 +19,8 @@ mod readers;
 mod resume;
 #[path = "run/sampling.rs"]
 mod sampling;
+#[path = "run/scenes.rs"]
+mod scenes;
 #[path = "run/store.rs"]
 mod store;
 #[path = "run/support.rs"]

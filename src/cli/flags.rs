@@ -104,11 +104,8 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// Flags of INTERFACE's that belong to parts which this version does not have: (flag, what).
-const UNBUILT: &[(&str, &str)] = &[
-    ("deinterlace", "deinterlacing"),
-    ("metrics", "a metrics endpoint"),
-    ("trace", "tracing to a file"),
-];
+const UNBUILT: &[(&str, &str)] =
+    &[("deinterlace", "deinterlacing"), ("metrics", "a metrics endpoint"), ("trace", "tracing to a file")];
 
 /// Adds the job's flags to a command.
 pub fn add(mut command: Command) -> Command {

@@ -12,8 +12,8 @@
 //!   the one before, brighter or darker), and none where the picture before comes back within a few frames: a flash.
 //! - A *gradual* change, a dissolve or a fade, is a stretch whose frames are mixtures of its first and its last one,
 //!   proportional to time, which motion is not. What changed in all has to be three times the threshold. The new scene
-//!   begins with the last frame of the transition, which shows next to nothing of the old one. A fade to black alone
-//!   begins no scene, nor does the fade from black at the start of one.
+//!   begins with the last frame of the transition, which shows next to nothing of the old one. A fade to black (or to any
+//!   even tone) alone begins no scene; a fade from black does, where the scene had shown something before the black.
 
 mod small;
 
@@ -139,6 +139,8 @@ pub struct Detector {
     began: usize,
     /// The first frame of the scene that shows something.
     shows: Option<usize>,
+    /// The first frame behind an even one, where the scene had shown something before: it may fade in.
+    emerges: Option<usize>,
 }
 
 impl Detector {
@@ -154,6 +156,7 @@ impl Detector {
             flash: 0,
             began: 0,
             shows: None,
+            emerges: None,
         }
     }
 
@@ -165,6 +168,11 @@ impl Detector {
         let small = Small::new(&*frame.on_host()?)?;
         let change = self.seen.back().map_or(0, |before| small.change(&before.small));
         let flat = small.flat();
+        if flat {
+            self.emerges = None;
+        } else if self.seen.back().is_some_and(|before| before.flat) && self.shows.is_some() {
+            self.emerges = Some(self.pushed);
+        }
         self.seen.push_back(Seen { small, change, flat, begins: None });
         self.pushed += 1;
         if self.shows.is_none() && !flat {
@@ -186,10 +194,12 @@ impl Detector {
     /// The answer that is due when frame `now` is the newest, or would be.
     fn answer(&mut self, now: usize) -> Option<Option<Change>> {
         self.judge_stretch(now);
+        self.judge_fade(now);
         let at = now.checked_sub(AHEAD)?;
         self.judge_cut(at);
         let begins = self.get(at).and_then(|s| s.begins);
         if begins.is_some() {
+            self.emerges = self.emerges.filter(|e| *e > at);
             self.began = at;
             self.shows = (at..self.pushed).find(|i| self.get(*i).is_some_and(|s| !s.flat));
         }
@@ -283,10 +293,44 @@ impl Detector {
         let from = stretch.at - stretch.span;
         let (a, b) = (self.get(from)?, self.get(stretch.at)?);
         let change = b.small.change(&a.small);
-        let fades_in = a.flat && self.shows.is_none_or(|shows| shows >= from);
+        // What goes through an even tone is judged by `judge_fade`.
+        let fades = (from..=stretch.at).any(|i| self.get(i).is_some_and(|s| s.flat)) || self.emerges.is_some();
         let known = self.began > 0 && self.began + 1 >= from;
-        let is = change >= 3 * self.limit && !b.flat && !fades_in && !known && !light(a, b, change);
+        let is = change >= 3 * self.limit && !fades && !known && !light(a, b, change);
         is.then_some(change)
+    }
+
+    /// A picture that emerges from an even tone begins a scene when it has emerged: when its contrast grows no more.
+    fn judge_fade(&mut self, now: usize) {
+        let Some(emerges) = self.emerges else { return };
+        // Until then a cut from the even tone has been judged, which begins the scene itself.
+        if now < emerges + AHEAD + 1 {
+            return;
+        }
+        if emerges < self.flash {
+            self.emerges = None;
+            return;
+        }
+        let contrast = |at: usize| self.get(at).map(|s| s.small.contrast());
+        let grows = match (contrast(now), contrast(now - 4)) {
+            (Some(now), Some(before)) => 20 * now > 21 * before,
+            _ => false,
+        };
+        if grows && now < emerges + KEPT - 2 * AHEAD {
+            return;
+        }
+        // The earliest frame that has nearly all of the contrast.
+        let whole = contrast(now.min(self.pushed - 1)).unwrap_or(0);
+        let mut late = (now - AHEAD..now - 4).filter(|i| contrast(*i).is_some_and(|c| 25 * c >= 22 * whole));
+        let at = late.next().unwrap_or(now - 5).min(self.pushed - 1);
+        let score = match (self.get(at), emerges.checked_sub(1).and_then(|i| self.get(i))) {
+            (Some(shown), Some(even)) => shown.small.change(&even.small),
+            _ => 0,
+        };
+        self.emerges = None;
+        if score >= 3 * self.limit {
+            self.begin(at, Change { kind: Kind::Gradual, score: per_sample(score) });
+        }
     }
 }
 
@@ -299,6 +343,9 @@ fn light(before: &Seen, this: &Seen, change: u32) -> bool {
     if before.flat || this.flat {
         return false;
     }
-    let off = this.small.off_light(&before.small);
-    10 * off < 3 * i64::from(change) && 20 * off < 7 * this.small.contrast()
+    let left = this.small.change(&before.small.in_light_of(&this.small));
+    20 * left < 9 * change && 20 * i64::from(left) < 11 * this.small.contrast()
 }
+
+#[cfg(test)]
+mod tests;

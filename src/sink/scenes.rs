@@ -42,15 +42,11 @@ pub struct Scene {
 
 /// Writes `scenes` as a whole table.
 pub(super) fn write<W: Write + Send>(inner: W, scenes: &[Scene]) -> Result<W> {
-    let text = |get: fn(&Scene) -> Option<&str>| -> ArrayRef {
-        Arc::new(scenes.iter().map(get).collect::<StringArray>())
-    };
-    let whole = |get: fn(&Scene) -> i64| -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(scenes.iter().map(get)))
-    };
-    let real = |get: fn(&Scene) -> Option<f64>| -> ArrayRef {
-        Arc::new(scenes.iter().map(get).collect::<Float64Array>())
-    };
+    let text =
+        |get: fn(&Scene) -> Option<&str>| -> ArrayRef { Arc::new(scenes.iter().map(get).collect::<StringArray>()) };
+    let whole = |get: fn(&Scene) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(scenes.iter().map(get))) };
+    let real =
+        |get: fn(&Scene) -> Option<f64>| -> ArrayRef { Arc::new(scenes.iter().map(get).collect::<Float64Array>()) };
     let columns = [
         ("asset", text(|s| Some(&s.asset)), false),
         ("uri", text(|s| Some(&s.uri)), false),

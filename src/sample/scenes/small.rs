@@ -135,18 +135,16 @@ impl Small {
         self.contrast() < FLAT * SAMPLES as i64
     }
 
-    /// Sum of the distances of luma from the best `gain * before + offset`: little where only the light changed.
-    pub fn off_light(&self, before: &Small) -> i64 {
+    /// This picture in the light of another: with its brightness and contrast.
+    pub fn in_light_of(&self, other: &Small) -> Small {
         const ONE: i64 = 1 << 12;
-        let (x, y) = (&before.0[0], &self.0[0]);
-        let pairs = || x.iter().zip(y).map(|(x, y)| (i64::from(*x), i64::from(*y)));
-        let n = SAMPLES as i64;
-        let (sx, sy) = pairs().fold((0, 0), |(sx, sy), (x, y)| (sx + x, sy + y));
-        let (xx, xy) = pairs().fold((0, 0), |(xx, xy), (x, y)| (xx + x * x, xy + x * y));
-        // 12 bits each of samples and values, twice, and a bit of gain: far below 63.
-        let (spread, together) = (n * xx - sx * sx, n * xy - sx * sy);
-        let gain = (together * ONE / spread.max(1)).clamp(ONE / 10, ONE * 10);
-        pairs().map(|(x, y)| ((n * y - sy) * ONE - gain * (n * x - sx)).abs()).sum::<i64>() / (n * ONE)
+        let mean = |s: &Small| s.0[0].iter().map(|v| i64::from(*v)).sum::<i64>() / SAMPLES as i64;
+        let gain = (other.contrast() * ONE / self.contrast().max(1)).clamp(ONE / 10, ONE * 10);
+        let plane = |i: usize, from: i64, to: i64| {
+            let lit = |v: &u8| (to + ((i64::from(*v) - from) * gain + ONE / 2 >> 12)).clamp(0, 255) as u8;
+            self.0[i].iter().map(lit).collect()
+        };
+        Small([plane(0, mean(self), mean(other)), plane(1, 128, 128), plane(2, 128, 128)])
     }
 }
 
@@ -211,8 +209,9 @@ pub(super) mod tests {
         let picture = drawn(texture);
         let darker = drawn(|x, y| texture(x, y) / 2 + 3);
         let other = drawn(|x, y| texture(y * 3, x * 2));
-        assert!(darker.off_light(&picture) < SAMPLES as i64);
-        assert!(other.off_light(&picture) * 10 > other.contrast() * 7);
+        assert!(darker.change(&picture) > 20 * SAMPLES as u32);
+        assert!(darker.change(&picture.in_light_of(&darker)) < 2 * SAMPLES as u32);
+        assert!(i64::from(other.change(&picture.in_light_of(&other))) * 2 > other.contrast());
         assert!(drawn(|_, _| 40).flat() && !picture.flat());
     }
 
