@@ -167,6 +167,25 @@ pub enum Orient {
     Ignore,
 }
 
+/// What becomes of interlaced video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Deinterlace {
+    /// Frames that are flagged as interlaced are deinterlaced by bwdif.
+    #[default]
+    Auto,
+    /// Taken as they are stored.
+    Off,
+    /// All frames are deinterlaced, whatever they are flagged as.
+    Bwdif,
+}
+
+impl Deinterlace {
+    fn is_auto(&self) -> bool {
+        *self == Deinterlace::Auto
+    }
+}
+
 /// A job as written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -212,6 +231,9 @@ pub struct JobFile {
     pub icc: Icc,
     /// Orientation of photos and videos.
     pub orient: Orient,
+    /// Interlaced video.
+    #[serde(skip_serializing_if = "Deinterlace::is_auto")]
+    pub deinterlace: Deinterlace,
     /// Colour behind transparent pictures, RRGGBB.
     pub background: String,
     /// Resample to square pixels first.
@@ -280,6 +302,7 @@ impl Default for JobFile {
             chroma: Chroma::default(),
             icc: Icc::default(),
             orient: Orient::default(),
+            deinterlace: Deinterlace::default(),
             background: "000000".into(),
             square_pixels: false,
             seed: 0,

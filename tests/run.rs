@@ -5,6 +5,8 @@
 mod account;
 #[path = "run/damage.rs"]
 mod damage;
+#[path = "run/deinterlace.rs"]
+mod deinterlace;
 #[path = "run/hardware.rs"]
 mod hardware;
 #[path = "run/inputs.rs"]

@@ -82,6 +82,7 @@ const FLAGS: &[Flag] = &[
     flag("chroma", "chroma", Text, "linear|nearest", "Chroma interpolation"),
     flag("icc", "icc", Text, "convert|ignore", "Colour profiles of photos"),
     flag("orient", "orient", Text, "apply|ignore", "Stored orientation"),
+    flag("deinterlace", "deinterlace", Text, "auto|off|bwdif", "Interlaced frames: deinterlaced, taken as stored, or all deinterlaced"),
     flag("background", "background", Text, "RRGGBB", "Colour behind transparent pictures"),
     flag("square-pixels", "square_pixels", Switch, "", "Resample to square pixels first"),
     flag("seed", "seed", Number, "N", "Seed of all random operations"),
@@ -104,8 +105,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// Flags of INTERFACE's that belong to parts which this version does not have: (flag, what).
-const UNBUILT: &[(&str, &str)] =
-    &[("deinterlace", "deinterlacing"), ("metrics", "a metrics endpoint"), ("trace", "tracing to a file")];
+const UNBUILT: &[(&str, &str)] = &[("metrics", "a metrics endpoint"), ("trace", "tracing to a file")];
 
 /// Adds the job's flags to a command.
 pub fn add(mut command: Command) -> Command {

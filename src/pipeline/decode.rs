@@ -310,10 +310,10 @@ mod video {
 
     use super::*;
     use crate::decode::route::{Demand, Kind};
-    use crate::decode::video::{FrameMeta, VideoOptions, VideoReader};
+    use crate::decode::video::{Deinterlace, Fields, FrameMeta, VideoOptions, VideoReader};
     use crate::frame::PixelFormat;
     use crate::geometry::Orientation;
-    use crate::job::{Fallback, Orient};
+    use crate::job::{self, Fallback, Orient};
     use crate::pipeline::scenes::{AHEAD, Scenes, Span};
     use crate::sample::{ClipFrame, Clips, Decision, Pick, Rational, Rule, Sampling, Selector};
 
@@ -324,6 +324,8 @@ mod video {
         Damaged,
         /// Hardware met something that it cannot do, for this reason: software has to do it, from the start.
         HandOver(String),
+        /// A frame is interlaced: the frames beside it have to be decoded, too.
+        Interlaced,
     }
 
     /// How a pass decodes.
@@ -332,26 +334,32 @@ mod video {
         decoder: Demand,
         threads: usize,
         careful: bool,
+        deinterlace: Deinterlace,
     }
 
-    /// What makes damaged videos decode alike everywhere.
-    const CAREFUL: How = How { decoder: Demand::Software, threads: 1, careful: true };
-
     pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usize) -> Result<Done, Halt> {
-        let mut how = How { decoder: exit.shared.decoder, threads, careful: false };
+        let deinterlace = match exit.shared.job.file.deinterlace {
+            // Until an interlaced frame is met.
+            job::Deinterlace::Auto | job::Deinterlace::Off => Deinterlace::Off,
+            job::Deinterlace::Bwdif => Deinterlace::All,
+        };
+        let mut how = How { decoder: exit.shared.decoder, threads, careful: false, deinterlace };
         loop {
+            // What makes damaged videos decode alike everywhere.
+            let careful = How { decoder: Demand::Software, threads: 1, careful: true, ..how };
             let next = match pass(exit, source.clone(), how) {
                 Ok(Pass::Whole(done)) => return Ok(*done),
                 Ok(Pass::HandOver(reason)) => {
                     tracing::info!(uri = exit.unit.uri, reason, "decoding again in software");
                     How { decoder: Demand::Software, ..how }
                 }
-                Ok(Pass::Damaged) if !how.careful => CAREFUL,
+                Ok(Pass::Interlaced) => How { deinterlace: Deinterlace::Flagged, ..how },
+                Ok(Pass::Damaged) if !how.careful => careful,
                 Ok(Pass::Damaged) => return Err(Error::bug("a second pass gave up for damage").into()),
-                Err(Halt::Bad(e)) if !how.careful && exit.items > 0 && may_be_damage(&e) => CAREFUL,
+                Err(Halt::Bad(e)) if !how.careful && exit.items > 0 && may_be_damage(&e) => careful,
                 Err(halt) => return Err(halt),
             };
-            if next.careful {
+            if next.careful && !how.careful {
                 tracing::info!(uri = exit.unit.uri, "damaged: decoding again with one thread");
             }
             how = next;
@@ -363,16 +371,24 @@ mod video {
     fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, Halt> {
         let job = exit.shared.job;
         let sampling = part(&job.sampling, &exit.unit);
-        let How { decoder, threads, careful } = how;
+        let How { mut decoder, threads, careful, deinterlace } = how;
+        let fields = deinterlace != Deinterlace::Off;
+        if let (Demand::Hardware(kind), true) = (decoder, fields) {
+            fall_back(exit, kind, "frames are deinterlaced in software, so they are decoded there")?;
+        }
+        if fields {
+            decoder = Demand::Software;
+        }
         let options = VideoOptions {
             stream: job.file.sample.stream,
             threads,
             max_pixels: job.file.max_pixels,
-            keyframes_only: sampling.rule == Rule::Keyframes,
+            keyframes_only: sampling.rule == Rule::Keyframes && !fields,
             concealment_fixed: careful,
             decoder,
             // Scenes are found on the host, where every frame comes to.
             surfaces: exit.shared.surfaces && !matches!(sampling.rule, Rule::Scenes(_)),
+            deinterlace,
         };
         let uri = exit.unit.uri.clone();
         let reader = VideoReader::open(source.clone(), &uri, &options)?;
@@ -383,9 +399,11 @@ mod video {
         // Its reference pictures and those that its threads work on, at most what a codec allows.
         let info = reader.info();
         let picture = u64::from(info.width) * u64::from(info.height) * 3 / 2;
+        // Three pictures make one that is deinterlaced.
+        let beside = if fields { 3 } else { 0 };
         let waiting = if matches!(sampling.rule, Rule::Scenes(_)) { AHEAD as u64 } else { 0 };
-        let _references = credit(exit, &exit.shared.references, picture * (6 + threads as u64 + waiting))?;
-        let mut walk = Walk::new(exit, reader, sampling, source.len(), careful)?;
+        let _references = credit(exit, &exit.shared.references, picture * (6 + threads as u64 + waiting + beside))?;
+        let mut walk = Walk::new(exit, reader, sampling, source.len(), how)?;
         let mut end = walk.run();
         let shared = walk.exit.shared;
         if let Ok(Pass::Whole(looked)) = &mut end
@@ -394,7 +412,7 @@ mod video {
             shared.packets_fed.fetch_add(walk.reader.counters().packets_fed, Ordering::Relaxed);
             let looked = std::mem::take(&mut **looked);
             let reader = VideoReader::open(source.clone(), &uri, &options)?;
-            walk = Walk::new(walk.exit, reader, sampling, source.len(), careful)?;
+            walk = Walk::new(walk.exit, reader, sampling, source.len(), how)?;
             walk.looked = Some(looked);
             end = walk.run();
         }
@@ -478,6 +496,7 @@ mod video {
         /// The second pass over a damaged video: everything is decoded from the file's start, so that a unit gives what
         /// the whole video would have given.
         careful: bool,
+        deinterlace: Deinterlace,
         /// How often a time occurred, to tell keys apart; only times that may come again are kept.
         times: HashMap<i64, u32>,
         latest: Option<i64>,
@@ -503,7 +522,7 @@ mod video {
             reader: VideoReader,
             sampling: Sampling,
             bytes: u64,
-            careful: bool,
+            how: How,
         ) -> Result<Self, Halt> {
             let info = reader.info();
             let record = Record {
@@ -531,7 +550,8 @@ mod video {
                 record: Arc::new(record),
                 t0: 0,
                 last_pts: None,
-                careful,
+                careful: how.careful,
+                deinterlace: how.deinterlace,
                 times: HashMap::new(),
                 latest: None,
                 frames: Frames::default(),
@@ -546,6 +566,9 @@ mod video {
                 }
                 if self.reader.damaged() && !self.careful {
                     return Ok(Pass::Damaged);
+                }
+                if m.fields != Fields::Progressive && self.deinterlace == Deinterlace::Off && self.may_deinterlace() {
+                    return Ok(Pass::Interlaced);
                 }
                 (self.exit.pulse)();
                 if self.frame(m)? {
@@ -573,6 +596,10 @@ mod video {
                 done.frames.redecoded += done.frames.decoded;
             }
             Ok(Pass::Whole(Box::new(done)))
+        }
+
+        fn may_deinterlace(&self) -> bool {
+            self.exit.shared.job.file.deinterlace != job::Deinterlace::Off
         }
 
         /// Only looks at the stream: the frames are another reading's.
@@ -861,6 +888,10 @@ mod video {
         /// The reader's current frame in host memory.
         fn picture(&mut self, meta: FrameMeta, pts: i64) -> Result<Arc<Frame>, Halt> {
             let mut frame = self.reader.frame()?;
+            let flagged = meta.fields != Fields::Progressive;
+            self.frames.deinterlaced += u64::from(
+                self.deinterlace == Deinterlace::All || (flagged && self.deinterlace == Deinterlace::Flagged),
+            );
             frame.pts = pts;
             frame.keyframe = meta.keyframe;
             if self.exit.shared.job.file.orient == Orient::Ignore {

@@ -74,7 +74,7 @@ fn every_cut_is_found_and_no_false_one() {
     assert_eq!(csv.lines().count(), rows.len() + 1);
     let database = rusqlite::Connection::open(out.join("records.sqlite")).unwrap();
     let query = "SELECT count(*) FROM scenes s JOIN records r ON r.asset = s.asset AND r.pts = s.sample_pts";
-    assert_eq!(database.query_row(query, [], |row| row.get::<_, usize>(0)).unwrap(), rows.len());
+    assert_eq!(database.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap(), rows.len() as i64);
     // It is one of the shard's objects: verify knows it, and notices when it is gone.
     let check = || framemill(&["verify", out.to_str().unwrap()]).status.success();
     assert!(check());
