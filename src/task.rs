@@ -33,7 +33,7 @@ pub struct Frames {
     pub failed: u64,
     /// Frames whose time the container did not give.
     pub guessed_pts: u64,
-    /// Frames that were deinterlaced.
+    /// Frames that were deinterlaced, also those that only waited whether they would be chosen.
     #[serde(skip_serializing_if = "is_none", default)]
     pub deinterlaced: u64,
 }

@@ -141,7 +141,7 @@ impl Small {
         let mean = |s: &Small| s.0[0].iter().map(|v| i64::from(*v)).sum::<i64>() / SAMPLES as i64;
         let gain = (other.contrast() * ONE / self.contrast().max(1)).clamp(ONE / 10, ONE * 10);
         let plane = |i: usize, from: i64, to: i64| {
-            let lit = |v: &u8| (to + ((i64::from(*v) - from) * gain + ONE / 2 >> 12)).clamp(0, 255) as u8;
+            let lit = |v: &u8| (to + (((i64::from(*v) - from) * gain + ONE / 2) >> 12)).clamp(0, 255) as u8;
             self.0[i].iter().map(lit).collect()
         };
         Small([plane(0, mean(self), mean(other)), plane(1, 128, 128), plane(2, 128, 128)])
@@ -173,7 +173,7 @@ fn means(plane: &Plane, (width, rows): (usize, usize), sum: impl Fn(&[u8], usize
 fn from_rgb([r, g, b]: [Vec<u8>; 3]) -> Small {
     let pixels = || r.iter().zip(&g).zip(&b).map(|((r, g), b)| [r, g, b].map(|v| i32::from(*v)));
     let plane = |weights: [i32; 3], offset: i32| {
-        let value = |p: [i32; 3]| (p.iter().zip(weights).map(|(p, w)| p * w).sum::<i32>() + 128 >> 8) + offset;
+        let value = |p: [i32; 3]| ((p.iter().zip(weights).map(|(p, w)| p * w).sum::<i32>() + 128) >> 8) + offset;
         pixels().map(|p| value(p).clamp(0, 255) as u8).collect()
     };
     Small([plane([77, 150, 29], 0), plane([-43, -85, 128], 128), plane([128, -107, -21], 128)])

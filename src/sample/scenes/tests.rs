@@ -8,7 +8,7 @@ fn picture(number: i32, shift: i32) -> Vec<f64> {
         _ => wave(y, 1.9) + wave(x * 0.3 - y, 2.7) + wave(x + 3.0 * y, 7.3),
     };
     let place = |i: i32| (f64::from(i % 64 + shift), f64::from(i / 64));
-    (0..64 * 36).map(|i| place(i)).map(|(x, y)| 120.0 + value(x, y)).collect()
+    (0..64 * 36).map(place).map(|(x, y)| 120.0 + value(x, y)).collect()
 }
 
 fn mixed(a: &[f64], b: &[f64], share: f64) -> Vec<f64> {
