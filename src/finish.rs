@@ -13,7 +13,7 @@ use crate::op::Op;
 use crate::plan::Plan;
 use crate::sink::annotations::Annotations;
 use crate::sink::record::output_names;
-use crate::sink::{Format, record, table};
+use crate::sink::{Format, is_records, record, scenes, table};
 use crate::store::{Object, Output};
 use crate::task::{Ledger, Totals};
 
@@ -36,13 +36,20 @@ pub fn finish(out: &Output, plans: &[Plan], totals: &Totals) -> Result<()> {
         return Err(Error::interrupted(format!("{out}: {text}; run the job again to go on")));
     }
     let job = first.job()?;
-    let tables: Vec<String> =
-        totals.objects.iter().filter(|o| o.path.ends_with(".parquet")).map(|o| o.path.clone()).collect();
+    let tables = |of: fn(&str) -> bool| -> Vec<String> {
+        totals.objects.iter().filter(|o| of(&o.path)).map(|o| o.path.clone()).collect()
+    };
+    let (records, scenes) = (tables(is_records), tables(scenes::is_table));
     for form in &job.output.metadata {
         match form {
             Metadata::Parquet => {}
-            Metadata::Csv => table::merge_csv(out, &tables, "records.csv")?,
-            Metadata::Sqlite => table::merge_sqlite(out, &tables, "records.sqlite")?,
+            Metadata::Csv => {
+                table::merge_csv(out, &records, "records.csv")?;
+                if !scenes.is_empty() {
+                    table::merge_csv(out, &scenes, "scenes.csv")?;
+                }
+            }
+            Metadata::Sqlite => table::merge_sqlite(out, &records, &scenes, "records.sqlite")?,
             Metadata::Coco => annotations(first, &job).coco(out, &totals.objects)?,
             Metadata::Yolo => annotations(first, &job).yolo(out, &totals.objects, &first.header.splits)?,
         }
@@ -223,7 +230,7 @@ pub fn verify(out: &Output, plans: &[Plan]) -> Result<Vec<String>> {
                         "{}: {} bytes with sha256 {}, but its receipt says {} bytes with {}",
                         object.path, there.bytes, there.sha256, object.bytes, object.sha256
                     )),
-                    Ok(_) if object.path.ends_with(".parquet") => {
+                    Ok(_) if is_records(&object.path) => {
                         let rows = table::read_rows(out.file(&object.path)?.as_ref())?;
                         if rows.len() as u64 != receipt.samples {
                             faults.push(format!(
@@ -251,7 +258,7 @@ pub fn verify(out: &Output, plans: &[Plan]) -> Result<Vec<String>> {
     folders.dedup();
     for folder in folders {
         for name in out.list(&folder)? {
-            if name.starts_with("shard-") && !known.contains(&format!("{folder}{name}")) {
+            if (name.starts_with("shard-") || scenes::is_table(&name)) && !known.contains(&format!("{folder}{name}")) {
                 faults.push(format!("{folder}{name}: no receipt names it"));
             }
         }

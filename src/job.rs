@@ -33,9 +33,10 @@ use crate::sink::encode::Encoding;
 use crate::store::Output;
 use crate::store::cloud::{Place, Settings as StoreSettings};
 use crate::tensor::Dtype;
-use values::{ByteSize, ClipSpec, MaxRejects, Price, Rate, TaskShare};
+use values::{ByteSize, ClipSpec, MaxRejects, Price, Rate, Scenes, TaskShare};
 
-/// Which frames, as written. At most one of the rules `all`, `every`, `fps`, `keyframes`, `count`, `at`.
+/// Which frames, as written. At most one of the rules `all`, `every`, `fps`, `keyframes`, `count`,
+/// `at`, `scenes`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SampleSpec {
@@ -57,7 +58,11 @@ pub struct SampleSpec {
     /// The frames shown at these times.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub at: Vec<Rational>,
-    /// Which frame stands for a wanted time of `every` and `fps`.
+    /// One frame a scene.
+    #[serde(skip_serializing_if = "Scenes::is_off")]
+    pub scenes: Scenes,
+    /// Which frame stands for a wanted time of `every` and `fps` (`next`, `shown`, `nearest`) or for a scene (`first`,
+    /// `middle`; by default the first).
     pub pick: Pick,
     /// Each chosen frame starts a clip.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,7 +79,7 @@ pub struct SampleSpec {
 }
 
 /// The keys of [`SampleSpec`] of which one excludes the others.
-pub const RULES: [&str; 6] = ["all", "every", "fps", "keyframes", "count", "at"];
+pub const RULES: [&str; 7] = ["all", "every", "fps", "keyframes", "count", "at", "scenes"];
 
 /// Further forms of the record table. Parquet is always written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -178,6 +183,25 @@ pub enum Orient {
     Ignore,
 }
 
+/// What becomes of interlaced video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Deinterlace {
+    /// Frames that are flagged as interlaced are deinterlaced by bwdif.
+    #[default]
+    Auto,
+    /// Taken as they are stored.
+    Off,
+    /// All frames are deinterlaced, whatever they are flagged as.
+    Bwdif,
+}
+
+impl Deinterlace {
+    fn is_auto(&self) -> bool {
+        *self == Deinterlace::Auto
+    }
+}
+
 /// A job as written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -223,6 +247,9 @@ pub struct JobFile {
     pub icc: Icc,
     /// Orientation of photos and videos.
     pub orient: Orient,
+    /// Interlaced video.
+    #[serde(skip_serializing_if = "Deinterlace::is_auto")]
+    pub deinterlace: Deinterlace,
     /// Colour behind transparent pictures, RRGGBB.
     pub background: String,
     /// Resample to square pixels first.
@@ -293,6 +320,7 @@ impl Default for JobFile {
             chroma: Chroma::default(),
             icc: Icc::default(),
             orient: Orient::default(),
+            deinterlace: Deinterlace::default(),
             background: "000000".into(),
             square_pixels: false,
             seed: 0,
@@ -558,6 +586,9 @@ impl Job {
                 top.remove(key);
             }
             top.insert("input".into(), json!(self.portable));
+            if let (Rule::Scenes(_), Some(sample)) = (&self.sampling.rule, top.get_mut("sample")) {
+                sample["pick"] = json!(self.sampling.pick);
+            }
             if let Some(output) = top.get_mut("output").and_then(Value::as_object_mut) {
                 output.remove("uri");
                 output.remove("keep_raw");
@@ -736,13 +767,19 @@ fn sampling(spec: &SampleSpec) -> Result<Sampling> {
     if !spec.at.is_empty() {
         rules.push(Rule::At(spec.at.clone()));
     }
+    rules.extend(spec.scenes.0.map(Rule::Scenes));
     if rules.len() > 1 {
         return Err(Error::usage(format!("give one of {}, not several", RULES.join(", "))));
     }
     let default = Sampling::default();
     let rule = rules.pop().unwrap_or(default.rule);
     let clip = spec.clip.map(|c| c.0);
-    let sampling = Sampling { rule, pick: spec.pick, start: spec.start, end: spec.end, clip };
+    let pick = match (&rule, spec.pick) {
+        // What is not given.
+        (Rule::Scenes(_), Pick::Next) => Pick::First,
+        (_, pick) => pick,
+    };
+    let sampling = Sampling { rule, pick, start: spec.start, end: spec.end, clip };
     sampling.validate()?;
     Ok(sampling)
 }

@@ -15,6 +15,8 @@ mod detect;
 mod fallbacks;
 mod feed;
 mod meter;
+#[cfg(feature = "ffmpeg")]
+mod scenes;
 mod spool;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

@@ -481,6 +481,7 @@ fn samples(job: &Job, unit: &Unit, seconds: Option<f64>) -> u64 {
         Rule::Keyframes => seconds / 4.0,
         Rule::Count(n) => *n as f64,
         Rule::At(times) => times.len() as f64,
+        Rule::Scenes(_) => seconds / 5.0,
     };
     (frames.ceil() as u64).max(1) * u64::from(job.file.variants)
 }

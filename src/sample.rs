@@ -13,6 +13,7 @@
 //!   equally near. The first frame of the stream answers with every pick.
 //! - `count K`: the frames shown at `S + (i + 1/2) (E - S) / K`; `at`: the frames shown at the given times. A time before
 //!   the first frame is answered by the first frame, one at or behind the end of the stream by none.
+//! - `scenes`: every frame of the part is looked at, and [`scenes`] says which of them begin a scene.
 //! - `start` and `end` keep frames with `start <= t < end`; with `count` and `at` they keep wanted times instead, so
 //!   that the frame on screen at `start` can answer.
 //!
@@ -20,6 +21,7 @@
 //! behind its end, whatever comes then. A stream whose timestamps repeat or run backwards is judged frame by frame by
 //! the same rules.
 
+pub mod scenes;
 mod time;
 
 use std::collections::VecDeque;
@@ -28,6 +30,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use scenes::Threshold;
 use time::Exact;
 pub use time::Rational;
 
@@ -45,9 +48,11 @@ pub enum Rule {
     Count(u64),
     /// The frames shown at these times.
     At(Vec<Rational>),
+    /// One frame a scene. The selector asks for every frame of the part.
+    Scenes(Threshold),
 }
 
-/// Which frame stands for a wanted time of [`Rule::Every`].
+/// Which frame stands for a wanted time of [`Rule::Every`], or for a scene.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pick {
@@ -58,6 +63,10 @@ pub enum Pick {
     Shown,
     /// The frame nearest to it.
     Nearest,
+    /// Of scenes: the one that they begin with.
+    First,
+    /// Of scenes: the one with as many before it as behind it, or one more before.
+    Middle,
 }
 
 /// Each chosen frame starts a clip of `frames` frames, every `stride`-th one.
@@ -74,7 +83,7 @@ pub struct Clip {
 pub struct Sampling {
     /// The wanted times.
     pub rule: Rule,
-    /// Which frame stands for a wanted time of [`Rule::Every`]; without effect for the other rules.
+    /// Which frame stands for a wanted time of [`Rule::Every`], or for a scene; without effect for the other rules.
     #[serde(default)]
     pub pick: Pick,
     /// Start of the part of the media, since the stream's start.
@@ -114,6 +123,11 @@ impl Sampling {
             }
             Rule::At(times) if times.is_empty() => return fail("the list of times to sample at is empty".into()),
             _ => {}
+        }
+        let (scenes, of_scenes) =
+            (matches!(self.rule, Rule::Scenes(_)), matches!(self.pick, Pick::First | Pick::Middle));
+        if scenes != of_scenes {
+            return fail("pick: scenes take first or middle, and first and middle belong to scenes alone".into());
         }
         if let (Some(start), Some(end)) = (self.start, self.end)
             && start >= end
@@ -257,11 +271,11 @@ impl Selector {
         }
         let part = |time: Rational| sampling.start.is_none_or(|s| s <= time) && sampling.end.is_none_or(|e| time < e);
         let method = match (&sampling.rule, sampling.pick) {
-            (Rule::All, _) => Method::All,
+            (Rule::All | Rule::Scenes(_), _) => Method::All,
             (Rule::Keyframes, _) => Method::Keyframes,
-            (Rule::Every(step), Pick::Next) => Method::Next(*step),
             (Rule::Every(step), Pick::Nearest) => Method::Nearest(*step),
             (Rule::Every(step), Pick::Shown) => Method::Shown { wanted: Wanted::Grid(*step), by_frame: true },
+            (Rule::Every(step), _) => Method::Next(*step),
             (Rule::At(times), _) => {
                 let mut times: Vec<Rational> = times.iter().copied().filter(|time| part(*time)).collect();
                 times.sort_unstable();

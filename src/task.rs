@@ -31,6 +31,13 @@ pub struct Frames {
     pub failed: u64,
     /// Frames whose time the container did not give.
     pub guessed_pts: u64,
+    /// Frames that were deinterlaced, also those that only waited whether they would be chosen.
+    #[serde(skip_serializing_if = "is_none", default)]
+    pub deinterlaced: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl std::ops::AddAssign for Frames {
@@ -43,6 +50,7 @@ impl std::ops::AddAssign for Frames {
         self.corrupt += o.corrupt;
         self.failed += o.failed;
         self.guessed_pts += o.guessed_pts;
+        self.deinterlaced += o.deinterlaced;
     }
 }
 

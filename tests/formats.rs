@@ -240,7 +240,7 @@ fn merged_csv_and_sqlite_hold_all_shards() {
     let (csv, sqlite) = (dir.path().join("records.csv"), dir.path().join("records.sqlite"));
     let merge = || {
         table::merge_csv(&parquets, &csv).unwrap();
-        table::merge_sqlite(&parquets, &sqlite).unwrap();
+        table::merge_sqlite(&parquets, &[], &sqlite).unwrap();
         (fs::read(&csv).unwrap(), fs::read(&sqlite).unwrap())
     };
     assert!(merge() == merge(), "merging twice gave other bytes");

@@ -5,6 +5,8 @@
 mod account;
 #[path = "run/damage.rs"]
 mod damage;
+#[path = "run/deinterlace.rs"]
+mod deinterlace;
 #[path = "run/hardware.rs"]
 mod hardware;
 #[path = "run/inputs.rs"]
@@ -19,6 +21,8 @@ mod readers;
 mod resume;
 #[path = "run/sampling.rs"]
 mod sampling;
+#[path = "run/scenes.rs"]
+mod scenes;
 #[path = "run/store.rs"]
 mod store;
 #[path = "run/support.rs"]

@@ -2,6 +2,8 @@
 //! against reading from the start, damaged and hostile files.
 #![cfg(feature = "ffmpeg")]
 
+#[path = "video/deinterlace.rs"]
+mod deinterlace;
 #[path = "video/md5.rs"]
 mod md5;
 #[path = "video/seeking.rs"]

@@ -18,8 +18,10 @@ enum Kind {
     Many,
     /// Parts between commas.
     Commas,
+    /// A switch that may have a value.
+    Maybe,
 }
-use Kind::{Commas, Many, Number, Switch, Text};
+use Kind::{Commas, Many, Maybe, Number, Switch, Text};
 
 struct Flag {
     name: &'static str,
@@ -53,7 +55,8 @@ const FLAGS: &[Flag] = &[
     flag("keyframes", "sample.keyframes", Switch, "", "What the container flags as key"),
     flag("count", "sample.count", Number, "K", "This many frames, evenly spread"),
     flag("at", "sample.at", Commas, "T,T,...", "The frames shown at these times"),
-    flag("pick", "sample.pick", Text, "next|shown|nearest", "Which frame stands for a wanted time"),
+    flag("scenes", "sample.scenes", Maybe, "T", "One frame a scene, told from others by a change of T or more [default: 6.5]"),
+    flag("pick", "sample.pick", Text, "next|shown|nearest|first|middle", "Which frame stands for a wanted time, or for a scene (first, middle)"),
     flag("clip", "sample.clip", Text, "frames=T,stride=S", "Each chosen frame starts a clip"),
     flag("start", "sample.start", Text, "T", "Start of the part of the media"),
     flag("end", "sample.end", Text, "T", "End of the part of the media"),
@@ -79,6 +82,7 @@ const FLAGS: &[Flag] = &[
     flag("chroma", "chroma", Text, "linear|nearest", "Chroma interpolation"),
     flag("icc", "icc", Text, "convert|ignore", "Colour profiles of photos"),
     flag("orient", "orient", Text, "apply|ignore", "Stored orientation"),
+    flag("deinterlace", "deinterlace", Text, "auto|off|bwdif", "Interlaced frames: deinterlaced, taken as stored, or all deinterlaced"),
     flag("background", "background", Text, "RRGGBB", "Colour behind transparent pictures"),
     flag("square-pixels", "square_pixels", Switch, "", "Resample to square pixels first"),
     flag("seed", "seed", Number, "N", "Seed of all random operations"),
@@ -102,12 +106,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// Flags of INTERFACE's that belong to parts which this version does not have: (flag, what).
-const UNBUILT: &[(&str, &str)] = &[
-    ("scenes", "scene detection"),
-    ("deinterlace", "deinterlacing"),
-    ("metrics", "a metrics endpoint"),
-    ("trace", "tracing to a file"),
-];
+const UNBUILT: &[(&str, &str)] = &[("metrics", "a metrics endpoint"), ("trace", "tracing to a file")];
 
 /// Adds the job's flags to a command.
 pub fn add(mut command: Command) -> Command {
@@ -116,6 +115,7 @@ pub fn add(mut command: Command) -> Command {
         let mut arg = Arg::new(f.name).long(f.name).help(f.help);
         arg = match f.kind {
             Switch => arg.action(ArgAction::SetTrue),
+            Maybe => arg.action(ArgAction::Set).num_args(0..=1).default_missing_value("true").value_name(f.value),
             Many => arg.action(ArgAction::Append).value_name(f.value).allow_hyphen_values(true),
             _ => arg.action(ArgAction::Set).value_name(f.value).allow_hyphen_values(true),
         };
@@ -256,6 +256,11 @@ fn value(f: &Flag, mut parts: Vec<String>) -> Result<Value> {
             "" | "0" | "false" | "no" | "off" => Ok(false.into()),
             other => Err(Error::usage(format!("`{other}` is neither true nor false"))),
         },
+        Maybe => Ok(match parts.pop().unwrap_or_default().trim() {
+            "true" | "yes" | "on" => true.into(),
+            "" | "false" | "no" | "off" => false.into(),
+            value => value.into(),
+        }),
     }
 }
 
@@ -289,7 +294,7 @@ mod tests {
     fn what_is_wrong_names_its_flag() {
         let fails = |args: &[&str]| read(args, &[]).unwrap_err().message;
         assert!(fails(&["--seed", "x"]).contains("--seed"));
-        assert!(fails(&["--scenes"]).contains("scene detection"));
+        assert!(fails(&["--scenes", "job.toml"]).contains("before --scenes"));
         assert!(fails(&["--detect", "m.onnx", "--detect-score", "much"]).contains("detect_score"));
         assert!(fails(&["--detect", "m.onnx", "--detect-nms", "7"]).contains("detect_nms"));
         assert!(fails(&["none.toml"]).contains("none.toml"));

@@ -13,6 +13,7 @@
 //! Everything is read through one [`ByteSource`]; see `ffi::av` for what a hostile file cannot do.
 
 mod clock;
+mod deinterlace;
 mod facts;
 mod index;
 mod info;
@@ -54,6 +55,31 @@ pub struct VideoOptions {
     pub decoder: Demand,
     /// Frames may stay in the memory of CUDA's first device.
     pub surfaces: bool,
+    /// Which frames are deinterlaced. It needs their neighbours, which are decoded besides; software's alone, in host memory.
+    pub deinterlace: Deinterlace,
+}
+
+/// Which frames are deinterlaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deinterlace {
+    /// None.
+    #[default]
+    Off,
+    /// Those that are flagged as interlaced.
+    Flagged,
+    /// All.
+    All,
+}
+
+/// How the lines of a frame belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fields {
+    /// All are of one moment.
+    Progressive,
+    /// Two fields; the one with the top line is first.
+    TopFirst,
+    /// Two fields; the other one is first.
+    BottomFirst,
 }
 
 impl Default for VideoOptions {
@@ -66,6 +92,7 @@ impl Default for VideoOptions {
             concealment_fixed: false,
             decoder: Demand::Software,
             surfaces: false,
+            deinterlace: Deinterlace::Off,
         }
     }
 }
@@ -83,6 +110,8 @@ pub struct FrameMeta {
     pub index: u64,
     /// Decoded from damaged data.
     pub corrupt: bool,
+    /// Its fields, as the codec flags them.
+    pub fields: Fields,
 }
 
 /// What was done so far.
@@ -167,6 +196,7 @@ pub struct VideoReader {
     /// Pictures that the test decoder was given.
     pictures: u64,
     current: Option<FrameMeta>,
+    neighbours: Neighbours,
     index: Indexed,
     /// Place in decoding order of the next packet, where the packets are indexed and it is known.
     cursor: Option<usize>,
@@ -183,6 +213,14 @@ pub struct VideoReader {
     given: u64,
     faults: u64,
     first_error: Option<String>,
+}
+
+/// The pictures around the current one, where frames are deinterlaced: the reader is then one frame ahead.
+#[derive(Default)]
+struct Neighbours {
+    before: Option<Arc<Picture>>,
+    now: Option<Arc<Picture>>,
+    behind: Option<(Arc<Picture>, FrameMeta)>,
 }
 
 /// A decoder may fail this often in a row without taking a packet; then it is given up.
@@ -239,6 +277,7 @@ impl VideoReader {
             first_size: None,
             pictures: 0,
             current: None,
+            neighbours: Neighbours::default(),
             index: Indexed::NotYet,
             cursor: Some(0),
             waiting: false,
@@ -274,7 +313,9 @@ impl VideoReader {
     /// What was done so far.
     pub fn counters(&self) -> Counters {
         let packets = self.counters.packets_fed - self.held_back - self.held();
-        Counters { packets, ..self.counters }
+        // One that was decoded for the sake of the frame before it.
+        let discarded = self.counters.discarded + u64::from(self.neighbours.behind.is_some());
+        Counters { packets, discarded, ..self.counters }
     }
 
     /// Packets in the decoder whose frames may still come.
@@ -299,7 +340,39 @@ impl VideoReader {
     /// Input errors: `io` where the source fails, `encrypted`, `too_large`, and `corrupt` where the stream ended
     /// damaged without a single frame.
     pub fn advance(&mut self) -> Result<Option<FrameMeta>> {
-        self.next_frame().map_err(|e| e.context(&self.uri))
+        let next = if self.options.deinterlace == Deinterlace::Off { self.next_frame() } else { self.next_between() };
+        next.map_err(|e| e.context(&self.uri))
+    }
+
+    /// The next frame, when the one behind it has been decoded.
+    fn next_between(&mut self) -> Result<Option<FrameMeta>> {
+        if self.neighbours.behind.is_none() && !self.ended {
+            self.look_ahead()?;
+        }
+        let Some((picture, meta)) = self.neighbours.behind.take() else {
+            self.current = None;
+            return Ok(None);
+        };
+        if let Some(now) = self.neighbours.now.replace(picture) {
+            self.neighbours.before = Some(now);
+        }
+        self.look_ahead()?;
+        self.current = Some(meta);
+        Ok(self.current)
+    }
+
+    fn look_ahead(&mut self) -> Result<()> {
+        self.neighbours.behind = match self.next_frame()? {
+            Some(meta) => Some((Arc::new(self.picture.share()?), meta)),
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// Leaves the frame decoded in advance: reading goes on elsewhere.
+    fn forget_neighbours(&mut self) {
+        self.counters.discarded += u64::from(self.neighbours.behind.is_some());
+        self.neighbours = Neighbours::default();
     }
 
     fn next_frame(&mut self) -> Result<Option<FrameMeta>> {
@@ -309,6 +382,10 @@ impl VideoReader {
             match meta {
                 Some(m) if m.pts.is_some_and(|p| p < lead.floor) => {
                     self.counters.discarded += 1;
+                    let begun = self.neighbours.now.is_some() || self.neighbours.behind.is_some();
+                    if self.options.deinterlace != Deinterlace::Off && !begun {
+                        self.neighbours.before = Some(Arc::new(self.picture.share()?));
+                    }
                     if lead.proof == Proof::Before {
                         self.lead_in = Some(LeadIn { proof: Proof::Given, ..lead });
                     }
@@ -354,15 +431,30 @@ impl VideoReader {
 
     fn convert(&self) -> Result<Frame> {
         let meta = self.current.ok_or_else(|| Error::bug("a frame was asked for where there is none"))?;
-        let surface = self.picture.on_device();
+        let Some(now) = &self.neighbours.now else { return self.frame_of(&self.picture, meta) };
+        let mut frame = self.frame_of(now, meta)?;
+        if meta.fields == Fields::Progressive && self.options.deinterlace != Deinterlace::All {
+            return Ok(frame);
+        }
+        let neighbour = |picture: Option<&Arc<Picture>>| picture.map(|p| self.frame_of(p, meta)).transpose();
+        let before = neighbour(self.neighbours.before.as_ref())?;
+        let behind = neighbour(self.neighbours.behind.as_ref().map(|(picture, _)| picture))?;
+        if let Some(planes) = deinterlace::deinterlace(before.as_ref(), &frame, behind.as_ref(), meta.fields) {
+            frame.planes = planes;
+        }
+        Ok(frame)
+    }
+
+    fn frame_of(&self, picture: &Picture, meta: FrameMeta) -> Result<Frame> {
+        let surface = picture.on_device();
         // Surfaces have formats of their own; what counts is the one that software would give.
-        let layout = if surface { self.decoder.host_layout() } else { self.picture.layout() };
+        let layout = if surface { self.decoder.host_layout() } else { picture.layout() };
         let kept = match &layout {
-            Some(layout) if surface && self.options.surfaces => surface::kept(&self.picture, layout)?,
+            Some(layout) if surface && self.options.surfaces => surface::kept(picture, layout)?,
             _ => None,
         };
         let on_host = surface && kept.is_none();
-        let picture = Arc::new(if on_host { self.picture.download()? } else { self.picture.share()? });
+        let picture = Arc::new(if on_host { picture.download()? } else { picture.share()? });
         let (format, planes, surface) = match (kept, &layout) {
             (Some((format, surface)), _) => (format, Vec::new(), Some(surface)),
             (None, Some(layout)) if surface => {

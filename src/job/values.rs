@@ -8,11 +8,15 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
+use crate::sample::scenes::Threshold;
 use crate::sample::{Clip, Rational};
 
 /// (De)serialises `$type` as the text that its `Display` writes and its `FromStr` reads; plain numbers are read, too.
 macro_rules! as_text {
     ($type:ty, $name:literal, $about:literal) => {
+        as_text!($type, $name, ["string", "number"], $about);
+    };
+    ($type:ty, $name:literal, $kinds:tt, $about:literal) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -32,7 +36,7 @@ macro_rules! as_text {
                 $name.into()
             }
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": ["string", "number"], "description": $about })
+                json_schema!({ "type": $kinds, "description": $about })
             }
         }
     };
@@ -300,9 +304,58 @@ impl fmt::Display for TaskShare {
 
 as_text!(TaskShare, "TaskShare", "Which tasks this process runs: all, i/n, env, or any");
 
+/// One frame a scene, or not: `true` with the usual threshold, or a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scenes(pub Option<Threshold>);
+
+impl Scenes {
+    /// It was not asked for.
+    pub fn is_off(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl FromStr for Scenes {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(Scenes(match text.trim() {
+            "true" => Some(Threshold::default()),
+            "false" => None,
+            threshold => Some(threshold.parse()?),
+        }))
+    }
+}
+
+impl fmt::Display for Scenes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(threshold) => threshold.fmt(f),
+            None => f.write_str("false"),
+        }
+    }
+}
+
+as_text!(
+    Scenes,
+    "Scenes",
+    ["boolean", "string", "number"],
+    "One frame a scene: true, or the least change of a cut (6.5 by default)"
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scenes_have_a_threshold_or_the_usual_one() {
+        let read = |text: &str| serde_json::from_str::<Scenes>(text).unwrap();
+        assert_eq!(read("true"), read("6.5"));
+        assert_eq!(read("\"12\""), read("12"));
+        assert!(read("false").is_off() && read("true").to_string() == "6.5");
+        for bad in ["0", "-1", "766", "job.toml", "nan"] {
+            assert!(bad.parse::<Scenes>().unwrap_err().message.contains(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_in_both_systems() {

@@ -300,6 +300,9 @@ impl<'a, W: Write> Collector<'a, W> {
                     frames.skipped_by_rule += left_out;
                     frames.sampled = frames.sampled.saturating_sub(failed + left_out);
                     task.receipt.frames += frames;
+                    if let Some(writer) = &mut task.writer {
+                        writer.scenes(done.scenes);
+                    }
                     task.receipt.bytes_read += done.bytes;
                     task.receipt.warnings += u64::from(done.warning.is_some());
                     // Of a video that was cut, a part without samples is nothing to tell.

@@ -20,6 +20,7 @@ use crate::input::{self, Early, Expected, Life};
 use crate::plan::Unit;
 use crate::sample::stream_micros;
 use crate::sink::record::{Media, Record};
+use crate::sink::scenes::Scene;
 use crate::store::Output;
 use crate::task::Frames;
 
@@ -78,6 +79,8 @@ pub(super) struct Done {
     pub items: u64,
     /// Bytes of the input, where this unit is its first.
     pub bytes: u64,
+    /// The scenes that were found, where they were looked for.
+    pub scenes: Vec<Scene>,
     /// What was wrong although something came out.
     pub warning: Option<String>,
 }
@@ -322,11 +325,12 @@ mod video {
 
     use super::*;
     use crate::decode::route::{Demand, Kind};
-    use crate::decode::video::{FrameMeta, VideoOptions, VideoReader};
+    use crate::decode::video::{Deinterlace, Fields, FrameMeta, VideoOptions, VideoReader};
     use crate::frame::PixelFormat;
     use crate::geometry::Orientation;
-    use crate::job::{Fallback, Orient};
-    use crate::sample::{ClipFrame, Clips, Decision, Rational, Rule, Sampling, Selector};
+    use crate::job::{self, Fallback, Orient};
+    use crate::pipeline::scenes::{AHEAD, Scenes, Span};
+    use crate::sample::{ClipFrame, Clips, Decision, Pick, Rational, Rule, Sampling, Selector};
 
     /// How one pass ended.
     enum Pass {
@@ -335,6 +339,8 @@ mod video {
         Damaged,
         /// Hardware met something that it cannot do, for this reason: software has to do it, from the start.
         HandOver(String),
+        /// A frame is interlaced: the frames beside it have to be decoded, too.
+        Interlaced,
     }
 
     /// How a pass decodes.
@@ -343,26 +349,32 @@ mod video {
         decoder: Demand,
         threads: usize,
         careful: bool,
+        deinterlace: Deinterlace,
     }
 
-    /// What makes damaged videos decode alike everywhere.
-    const CAREFUL: How = How { decoder: Demand::Software, threads: 1, careful: true };
-
     pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usize) -> Result<Done, Halt> {
-        let mut how = How { decoder: exit.shared.decoder, threads, careful: false };
+        let deinterlace = match exit.shared.job.file.deinterlace {
+            // Until an interlaced frame is met.
+            job::Deinterlace::Auto | job::Deinterlace::Off => Deinterlace::Off,
+            job::Deinterlace::Bwdif => Deinterlace::All,
+        };
+        let mut how = How { decoder: exit.shared.decoder, threads, careful: false, deinterlace };
         loop {
+            // What makes damaged videos decode alike everywhere.
+            let careful = How { decoder: Demand::Software, threads: 1, careful: true, ..how };
             let next = match pass(exit, source.clone(), how) {
                 Ok(Pass::Whole(done)) => return Ok(*done),
                 Ok(Pass::HandOver(reason)) => {
                     tracing::info!(uri = exit.unit.name(), reason, "decoding again in software");
                     How { decoder: Demand::Software, ..how }
                 }
-                Ok(Pass::Damaged) if !how.careful => CAREFUL,
+                Ok(Pass::Interlaced) => How { deinterlace: Deinterlace::Flagged, ..how },
+                Ok(Pass::Damaged) if !how.careful => careful,
                 Ok(Pass::Damaged) => return Err(Error::bug("a second pass gave up for damage").into()),
-                Err(Halt::Bad(e)) if !how.careful && exit.items > 0 && may_be_damage(&e) => CAREFUL,
+                Err(Halt::Bad(e)) if !how.careful && exit.items > 0 && may_be_damage(&e) => careful,
                 Err(halt) => return Err(halt),
             };
-            if next.careful {
+            if next.careful && !how.careful {
                 tracing::info!(uri = exit.unit.name(), "damaged: decoding again with one thread");
             }
             how = next;
@@ -374,19 +386,28 @@ mod video {
     fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, Halt> {
         let job = exit.shared.job;
         let sampling = part(&job.sampling, &exit.unit);
-        let How { decoder, threads, careful } = how;
+        let How { mut decoder, threads, careful, deinterlace } = how;
+        let fields = deinterlace != Deinterlace::Off;
+        if let (Demand::Hardware(kind), true) = (decoder, fields) {
+            fall_back(exit, kind, "frames are deinterlaced in software, so they are decoded there")?;
+        }
+        if fields {
+            decoder = Demand::Software;
+        }
         let options = VideoOptions {
             stream: job.file.sample.stream,
             threads,
             max_pixels: job.file.max_pixels,
-            keyframes_only: sampling.rule == Rule::Keyframes,
+            keyframes_only: sampling.rule == Rule::Keyframes && !fields,
             concealment_fixed: careful,
             decoder,
-            surfaces: exit.shared.surfaces,
+            // Scenes are found on the host, where every frame comes to.
+            surfaces: exit.shared.surfaces && !matches!(sampling.rule, Rule::Scenes(_)),
+            deinterlace,
         };
-        let (bytes, etag) = (source.len(), source.etag().map(str::to_string));
+        let about = (source.len(), source.etag().map(str::to_string));
         let uri = exit.unit.name().to_string();
-        let reader = VideoReader::open(source, &uri, &options)?;
+        let reader = VideoReader::open(source.clone(), &uri, &options)?;
         let route = reader.route().clone();
         if let (Demand::Hardware(kind), None) = (decoder, route.hardware) {
             fall_back(exit, kind, &route.reason)?;
@@ -394,10 +415,23 @@ mod video {
         // Its reference pictures and those that its threads work on, at most what a codec allows.
         let info = reader.info();
         let picture = u64::from(info.width) * u64::from(info.height) * 3 / 2;
-        let _references = credit(exit, &exit.shared.references, picture * (6 + threads as u64))?;
-        let mut walk = Walk::new(exit, reader, sampling, (bytes, etag), careful)?;
-        let end = walk.run();
+        // Three pictures make one that is deinterlaced.
+        let beside = if fields { 3 } else { 0 };
+        let waiting = if matches!(sampling.rule, Rule::Scenes(_)) { AHEAD as u64 } else { 0 };
+        let _references = credit(exit, &exit.shared.references, picture * (6 + threads as u64 + waiting + beside))?;
+        let mut walk = Walk::new(exit, reader, sampling, about.clone(), how)?;
+        let mut end = walk.run();
         let shared = walk.exit.shared;
+        if let Ok(Pass::Whole(looked)) = &mut end
+            && let Some(sampling) = walk.second(&looked.scenes)
+        {
+            shared.packets_fed.fetch_add(walk.reader.counters().packets_fed, Ordering::Relaxed);
+            let looked = std::mem::take(&mut **looked);
+            let reader = VideoReader::open(source.clone(), &uri, &options)?;
+            walk = Walk::new(walk.exit, reader, sampling, about, how)?;
+            walk.looked = Some(looked);
+            end = walk.run();
+        }
         shared.packets_fed.fetch_add(walk.reader.counters().packets_fed, Ordering::Relaxed);
         if let Some(kind) = route.hardware {
             let reason = match &end {
@@ -478,10 +512,24 @@ mod video {
         /// The second pass over a damaged video: everything is decoded from the file's start, so that a unit gives what
         /// the whole video would have given.
         careful: bool,
+        deinterlace: Deinterlace,
         /// How often a time occurred, to tell keys apart; only times that may come again are kept.
         times: HashMap<i64, u32>,
         latest: Option<i64>,
         frames: Frames,
+        /// Scenes that are looked for, with the frames that wait to be judged.
+        scenes: Option<Scenes<Waiting>>,
+        /// Time of the first frame behind the part.
+        behind: Option<i64>,
+        /// What a first reading of the stream came to, which found the scenes whose frames this one takes.
+        looked: Option<Done>,
+    }
+
+    /// A frame of which it is not known yet whether a scene begins with it.
+    struct Waiting {
+        /// None where the stream is only looked at.
+        frame: Option<Arc<Frame>>,
+        moment: Moment,
     }
 
     impl<'a, 'b> Walk<'a, 'b> {
@@ -490,7 +538,7 @@ mod video {
             reader: VideoReader,
             sampling: Sampling,
             (bytes, etag): (u64, Option<String>),
-            careful: bool,
+            how: How,
         ) -> Result<Self, Halt> {
             let info = reader.info();
             let record = Record {
@@ -501,7 +549,14 @@ mod video {
                 etag,
                 ..about(&exit.unit, Media::Video, bytes)
             };
+            let scenes = match sampling.rule {
+                Rule::Scenes(threshold) => Some(Scenes::new(threshold, sampling.pick == Pick::Middle)),
+                _ => None,
+            };
             Ok(Walk {
+                scenes,
+                behind: None,
+                looked: None,
                 clips: sampling.clip.map(Clips::new),
                 exit,
                 reader,
@@ -512,7 +567,8 @@ mod video {
                 record: Arc::new(record),
                 t0: 0,
                 last_pts: None,
-                careful,
+                careful: how.careful,
+                deinterlace: how.deinterlace,
                 times: HashMap::new(),
                 latest: None,
                 frames: Frames::default(),
@@ -527,6 +583,9 @@ mod video {
                 }
                 if self.reader.damaged() && !self.careful {
                     return Ok(Pass::Damaged);
+                }
+                if m.fields != Fields::Progressive && self.deinterlace == Deinterlace::Off && self.may_deinterlace() {
+                    return Ok(Pass::Interlaced);
                 }
                 (self.exit.pulse)();
                 if self.frame(m)? {
@@ -549,21 +608,69 @@ mod video {
             if let Some(warning) = &warning {
                 tracing::warn!(uri = self.exit.unit.name(), "damaged: {warning}");
             }
-            if self.careful {
-                self.frames.redecoded += self.frames.decoded;
+            let mut done = self.done(warning);
+            if self.careful && self.second(&done.scenes).is_none() {
+                done.frames.redecoded += done.frames.decoded;
             }
-            Ok(Pass::Whole(Box::new(self.done(warning))))
+            Ok(Pass::Whole(Box::new(done)))
+        }
+
+        fn may_deinterlace(&self) -> bool {
+            self.exit.shared.job.file.deinterlace != job::Deinterlace::Off
+        }
+
+        /// Only looks at the stream: the frames are another reading's.
+        fn looking(&self) -> bool {
+            self.scenes.is_some() && self.sampling.pick == Pick::Middle
+        }
+
+        /// The sampling of the second reading, where there is one.
+        fn second(&self, scenes: &[Scene]) -> Option<Sampling> {
+            let time_base = self.reader.info().time_base;
+            let time = |s: &Scene| Rational::of_pts(s.sample_pts, self.t0, time_base);
+            let times: Vec<Rational> = scenes.iter().filter_map(time).collect();
+            let read = self.looking() && !times.is_empty();
+            read.then(|| Sampling { rule: Rule::At(times), pick: Pick::Next, ..self.sampling.clone() })
         }
 
         fn done(&mut self, warning: Option<String>) -> Done {
             let counters = self.reader.counters();
             let mut frames = self.frames;
-            frames.packets = counters.packets;
             frames.redecoded += counters.discarded;
-            frames.corrupt = counters.corrupt;
-            frames.guessed_pts = counters.guessed_pts;
+            let scenes = if let Some(looked) = self.looked.take() {
+                // The first reading decoded everything; this one only decodes again.
+                let first = looked.frames;
+                frames.redecoded += frames.decoded + first.redecoded;
+                (frames.packets, frames.decoded) = (first.packets, first.decoded);
+                (frames.corrupt, frames.guessed_pts) = (first.corrupt, first.guessed_pts);
+                looked.scenes
+            } else {
+                (frames.packets, frames.corrupt, frames.guessed_pts) =
+                    (counters.packets, counters.corrupt, counters.guessed_pts);
+                self.rows()
+            };
             frames.skipped_by_rule = frames.decoded.saturating_sub(frames.sampled + frames.failed);
-            Done { frames, warning, ..Done::default() }
+            Done { frames, warning, scenes, ..Done::default() }
+        }
+
+        /// The scenes that were found, as they are written.
+        fn rows(&mut self) -> Vec<Scene> {
+            let spans = self.scenes.as_mut().map(|s| s.spans(self.behind)).unwrap_or_default();
+            let row = |(scene, span): (i64, Span)| Scene {
+                asset: self.exit.unit.asset(),
+                uri: self.record.uri.clone(),
+                scene,
+                start_s: self.seconds(span.start),
+                end_s: self.seconds(span.end),
+                start_pts: span.start,
+                end_pts: span.end,
+                time_base: self.record.time_base.clone(),
+                frames: span.frames as i64,
+                score: span.change.map(|c| c.score),
+                change: span.change.map(|c| c.kind.name()),
+                sample_pts: span.sample,
+            };
+            (0..).zip(spans).map(row).collect()
         }
 
         /// Goes to the first frame that the selector has to see.
@@ -645,18 +752,60 @@ mod video {
             let Some(selector) = self.selector.as_mut() else { return Ok(true) };
             let decision = selector.push(pts, meta.keyframe);
             let done = selector.done();
+            if self.scenes.is_some() {
+                if decision.take_this {
+                    self.watch(meta, pts)?;
+                    return Ok(false);
+                }
+                if done {
+                    self.behind.get_or_insert(pts);
+                    self.drain()?;
+                }
+            }
             if decision.take_previous {
                 self.take_held()?;
             }
             let needed = decision.take_this || decision.hold_this;
             let clipping = self.clips.as_ref().is_some_and(|c| !c.is_idle());
             if needed || clipping || self.clips.is_some() {
-                self.place(meta, pts, decision, needed || clipping)?;
+                let moment = self.moment(&meta, pts)?;
+                let frame = if needed || clipping { Some(self.picture(meta, pts)?) } else { None };
+                self.place(frame, moment, decision)?;
             }
             if !decision.hold_this {
                 self.held = None;
             }
             Ok(done && self.held.is_none() && self.clips.as_ref().is_none_or(Clips::is_idle))
+        }
+
+        /// Shows a frame of the part to what looks for scenes, and goes on with the one that has been judged now.
+        fn watch(&mut self, meta: FrameMeta, pts: i64) -> Result<(), Halt> {
+            let moment = self.moment(&meta, pts)?;
+            let frame = self.picture(meta, pts)?;
+            let kept = (!self.looking()).then(|| frame.clone());
+            let Some(scenes) = self.scenes.as_mut() else { return Ok(()) };
+            let judged = scenes.push(&frame, pts, Waiting { frame: kept, moment });
+            match judged.map_err(|e| e.context(&self.exit.unit.uri))? {
+                Some((waiting, begins)) => self.choose(waiting, begins),
+                None => Ok(()),
+            }
+        }
+
+        /// Goes on with the frames that wait: no other follows in the part.
+        fn drain(&mut self) -> Result<(), Halt> {
+            while let Some((waiting, begins)) = self.scenes.as_mut().and_then(Scenes::finish) {
+                self.choose(waiting, begins)?;
+            }
+            Ok(())
+        }
+
+        fn choose(&mut self, waiting: Waiting, begins: bool) -> Result<(), Halt> {
+            match waiting.frame {
+                Some(frame) if begins || self.clips.is_some() => {
+                    self.place(Some(frame), waiting.moment, Decision { take_this: begins, ..Decision::default() })
+                }
+                _ => Ok(()),
+            }
         }
 
         /// The held frame is wanted after all.
@@ -677,21 +826,20 @@ mod video {
             self.exit.give(vec![held.frame], &self.record.clone(), moment, vec![credit])
         }
 
-        fn place(&mut self, meta: FrameMeta, pts: i64, decision: Decision, convert: bool) -> Result<(), Halt> {
-            let moment = self.moment(&meta, pts)?;
+        /// Hands a frame on, holds it, or puts it into clips; it is there where any of these needs it.
+        fn place(&mut self, frame: Option<Arc<Frame>>, moment: Moment, decision: Decision) -> Result<(), Halt> {
             let places = self.clips.as_mut().map(|c| c.push(decision));
             let Some(places) = places else {
+                let frame = frame.ok_or_else(|| Error::bug("a chosen frame was not converted"))?;
                 if decision.take_this {
-                    let frame = self.picture(meta, pts)?;
                     self.frames.sampled += 1;
                     let credit = self.exit.credit(weight(&frame))?;
                     let moment = self.unique(moment);
                     return self.exit.give(vec![frame], &self.record.clone(), moment, vec![credit]);
                 }
-                self.held = Some(Held { frame: self.picture(meta, pts)?, moment, credit: None });
+                self.held = Some(Held { frame, moment, credit: None });
                 return Ok(());
             };
-            let frame = if convert { Some(self.picture(meta, pts)?) } else { None };
             for place in places {
                 let (frame, moment) = if place.previous {
                     let held = self.held.as_ref().ok_or_else(|| Error::bug("a clip's first frame was not kept"))?;
@@ -737,6 +885,7 @@ mod video {
         }
 
         fn end(&mut self) -> Result<(), Halt> {
+            self.drain()?;
             let take = self.selector.as_mut().is_some_and(Selector::finish);
             if let Some(clips) = self.clips.as_mut() {
                 if let Some(place) = clips.finish(take)
@@ -757,6 +906,10 @@ mod video {
         /// The reader's current frame in host memory.
         fn picture(&mut self, meta: FrameMeta, pts: i64) -> Result<Arc<Frame>, Halt> {
             let mut frame = self.reader.frame()?;
+            let flagged = meta.fields != Fields::Progressive;
+            self.frames.deinterlaced += u64::from(
+                self.deinterlace == Deinterlace::All || (flagged && self.deinterlace == Deinterlace::Flagged),
+            );
             frame.pts = pts;
             frame.keyframe = meta.keyframe;
             if self.exit.shared.job.file.orient == Orient::Ignore {
@@ -776,10 +929,16 @@ mod video {
                 );
                 Error::input(RejectKind::Corrupt, text)
             })?;
-            let s = (pts as f64 - self.t0 as f64) * f64::from(time_base.0) / f64::from(time_base.1);
+            let s = self.seconds(pts);
             let before = self.reader.damaged().then_some(Damage::Before);
             let damage = if meta.corrupt { Some(Damage::Itself) } else { before };
             Ok(Moment { us, s, repeat: 0, damage })
+        }
+
+        /// Seconds since the stream's start.
+        fn seconds(&self, pts: i64) -> f64 {
+            let (num, den) = self.reader.info().time_base;
+            (pts as f64 - self.t0 as f64) * f64::from(num) / f64::from(den)
         }
 
         /// Numbers a time that occurs again.

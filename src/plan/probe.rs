@@ -79,9 +79,11 @@ fn cut(job: &Job, sources: &Sources, unit: &Unit, least: u64) -> Option<Vec<Part
     use crate::decode::image::{MediaKind, SNIFF_BYTES, sniff};
     use crate::decode::video::{VideoOptions, VideoReader, stated_seconds};
 
+    // A scene does not end where a unit would, and what it begins with is judged by the frames around.
+    let whole = matches!(job.sampling.rule, Rule::Keyframes | Rule::Scenes(_));
     let source = sources.open(&unit.path, Expected::default(), &Life::default()).ok()?;
     let head = source.head(SNIFF_BYTES).ok()?;
-    if source.len() <= least || sniff(&head) != MediaKind::Other || job.sampling.rule == Rule::Keyframes {
+    if source.len() <= least || sniff(&head) != MediaKind::Other || whole {
         return None;
     }
     let length = job.file.unit.as_f64();

@@ -94,13 +94,13 @@ fn reference(sampling: &Sampling, stream: &Stream) -> Vec<usize> {
     };
     let part = |t: Rational| sampling.start.is_none_or(|s| s <= t) && sampling.end.is_none_or(|e| t < e);
     let mut chosen: Vec<usize> = match &sampling.rule {
-        Rule::All => (0..times.len()).collect(),
+        Rule::All | Rule::Scenes(_) => (0..times.len()).collect(),
         Rule::Keyframes => (0..times.len()).filter(|i| stream.keys[*i]).collect(),
         Rule::Every(step) => {
             let ks = floor(first, *step)..=floor(end, *step) + 1;
             let wanted = ks.map(|k| multiple(k, *step)).filter(|wanted| *wanted > first);
             let answers = wanted.filter_map(|wanted| match sampling.pick {
-                Pick::Next => times.iter().position(|t| *t >= wanted),
+                Pick::Next | Pick::First | Pick::Middle => times.iter().position(|t| *t >= wanted),
                 Pick::Shown => shown(wanted),
                 Pick::Nearest => {
                     let left = times.iter().rposition(|t| *t < wanted).unwrap();

@@ -8,7 +8,7 @@ use std::io::{BufWriter, Write};
 
 use serde_json::{Value, json};
 
-use super::table;
+use super::{is_records, table};
 use crate::error::{Error, Result};
 use crate::store::{self, Object, Output};
 
@@ -39,7 +39,7 @@ struct Row {
 impl Annotations {
     /// Calls `each` with every row, in order.
     fn rows(&self, out: &Output, objects: &[Object], mut each: impl FnMut(Row) -> Result<()>) -> Result<()> {
-        for object in objects.iter().filter(|o| o.path.ends_with(".parquet")) {
+        for object in objects.iter().filter(|o| is_records(&o.path)) {
             let (prefix, name) = object.path.rsplit_once('/').map_or(("", object.path.as_str()), |(p, n)| (p, n));
             let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
             let task = name.trim_start_matches("shard-").trim_end_matches(".parquet");

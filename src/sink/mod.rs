@@ -8,6 +8,7 @@ pub mod annotations;
 pub mod encode;
 pub mod images;
 pub mod record;
+pub mod scenes;
 pub mod table;
 pub mod tensors;
 pub mod webdataset;
@@ -27,6 +28,7 @@ use crate::store::{self, Object, Output, Scratch, hex};
 use crate::tensor::Dtype;
 use encode::Encoding;
 use record::{Column, Record};
+use scenes::Scene;
 use table::TableWriter;
 
 /// Form of the output.
@@ -160,6 +162,11 @@ pub fn check_field(ext: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether an object of this path is a record table.
+pub fn is_records(path: &str) -> bool {
+    path.ends_with(".parquet") && !scenes::is_table(path)
+}
+
 /// Counts and digests what passes through.
 struct Hashing<W> {
     inner: W,
@@ -228,6 +235,7 @@ pub struct ShardWriter {
     // The files are closed before the folder goes: fields drop in this order.
     body: Box<dyn Body>,
     table: TableWriter<HashedFile>,
+    scenes: Vec<Scene>,
     keys: HashSet<String>,
     scratch: Scratch,
 }
@@ -251,7 +259,8 @@ impl ShardWriter {
         };
         let table = TableWriter::new(hashed_file(&scratch.path("table.parquet"))?, columns)?;
         let prefix = split.map(|s| format!("{s}/")).unwrap_or_default();
-        Ok(ShardWriter { out: out.clone(), prefix, task, body, table, keys: HashSet::new(), scratch })
+        let (scenes, keys) = (Vec::new(), HashSet::new());
+        Ok(ShardWriter { out: out.clone(), prefix, task, body, table, scenes, keys, scratch })
     }
 
     /// Appends a sample. After an error the shard can only be aborted.
@@ -264,6 +273,11 @@ impl ShardWriter {
         }
         self.body.write(&mut sample)?;
         self.table.write(sample.record)
+    }
+
+    /// Appends scenes of an input, whose samples come in the same order. They make a table where the shard has samples.
+    pub fn scenes(&mut self, scenes: Vec<Scene>) {
+        self.scenes.extend(scenes);
     }
 
     /// Guesses how many samples there will be in all, before the next ones: it saves time where the guess stays the same
@@ -279,7 +293,7 @@ impl ShardWriter {
 
     /// Writes out and syncs everything, still in the scratch folder.
     pub fn finish(self) -> Result<Finished> {
-        let ShardWriter { out, prefix, task, body, table, keys, scratch } = self;
+        let ShardWriter { out, prefix, task, body, table, scenes, keys, scratch } = self;
         let mut parts = Vec::new();
         if !keys.is_empty() {
             parts.push(body.finish(&prefix, task)?);
@@ -287,6 +301,12 @@ impl ShardWriter {
             let (bytes, sha256) = finish_file(table.finish()?, &temp)?;
             let path = format!("{prefix}shard-{task:06}.parquet");
             parts.push(Part { temp, object: Object { path, bytes, sha256 } });
+            if !scenes.is_empty() {
+                let temp = scratch.path("scenes.parquet");
+                let (bytes, sha256) = finish_file(scenes::write(hashed_file(&temp)?, &scenes)?, &temp)?;
+                let path = format!("{prefix}scenes-{task:06}.parquet");
+                parts.push(Part { temp, object: Object { path, bytes, sha256 } });
+            }
         }
         Ok(Finished {
             objects: parts.iter().map(|p| p.object.clone()).collect(),
@@ -308,7 +328,8 @@ impl ShardWriter {
 
 /// A shard that is whole and on disk, but not visible yet. Dropping it is [`Finished::abort`].
 pub struct Finished {
-    /// What [`Finished::publish`] will make visible: the data, then its table; nothing for a task without samples.
+    /// What [`Finished::publish`] will make visible: the data, its table, then its scenes where there are any; nothing for a
+    /// task without samples.
     pub objects: Vec<Object>,
     /// How many samples there are.
     pub samples: u64,

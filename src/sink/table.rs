@@ -48,12 +48,7 @@ impl<W: Write + Send> TableWriter<W> {
     /// Starts a table whose records carry values of `columns`.
     pub fn new(inner: W, columns: &[Column]) -> Result<Self> {
         let schema = schema(columns)?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
-            .set_created_by(CREATED_BY.into())
-            .set_max_row_group_row_count(Some(GROUP_ROWS))
-            .build();
-        let writer = ArrowWriter::try_new(inner, schema.clone(), Some(properties)).map_err(write_failed)?;
+        let writer = ArrowWriter::try_new(inner, schema.clone(), Some(properties())).map_err(write_failed)?;
         let columns = columns.to_vec();
         Ok(TableWriter { writer, schema, columns, pending: Vec::new(), group_rows: 0, group_bytes: 0 })
     }
@@ -92,7 +87,16 @@ impl<W: Write + Send> TableWriter<W> {
     }
 }
 
-fn write_failed(error: ParquetError) -> Error {
+/// How all tables are written.
+pub(super) fn properties() -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_created_by(CREATED_BY.into())
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .build()
+}
+
+pub(super) fn write_failed(error: ParquetError) -> Error {
     match error {
         ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
             Ok(io) => store::failed("write", Path::new("the record table"), &io),
@@ -401,36 +405,45 @@ pub fn merge_csv(out: &Output, tables: &[String], name: &str) -> Result<()> {
     })
 }
 
-/// Merges record tables into one SQLite database with the table `records`, in the given order, and an index on its key.
-/// Nested values are JSON text, booleans 0 and 1.
-pub fn merge_sqlite(out: &Output, tables: &[String], name: &str) -> Result<()> {
-    let schema = common_schema(out, tables)?;
+/// Merges record tables into one SQLite database with the table `records`, in the given order, and an index on its key;
+/// tables of scenes, where there are any, into its table `scenes`. Nested values are JSON text, booleans 0 and 1.
+pub fn merge_sqlite(out: &Output, records: &[String], scenes: &[String], name: &str) -> Result<()> {
     whole(out, name, |temp| {
         let failed = |e: rusqlite::Error| sqlite_failed(temp, &e);
         let mut db = rusqlite::Connection::open(temp).map_err(failed)?;
         // The file is synced and renamed when whole: a journal would protect nothing.
         db.execute_batch("PRAGMA page_size = 4096; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
             .map_err(failed)?;
-        let columns: Vec<String> = schema
-            .fields()
-            .iter()
-            .map(|f| format!("\"{}\" {}", f.name().replace('"', "\"\""), sql_type(f.data_type())))
-            .collect();
         let transaction = db.transaction().map_err(failed)?;
-        transaction.execute_batch(&format!("CREATE TABLE records ({})", columns.join(", "))).map_err(failed)?;
-        let marks = vec!["?"; columns.len()].join(", ");
-        let mut insert = transaction.prepare(&format!("INSERT INTO records VALUES ({marks})")).map_err(failed)?;
-        for table in tables {
-            Rows::open(out.file(table)?.as_ref())?.for_each(|values| {
-                insert.execute(rusqlite::params_from_iter(values.into_iter().map(sql_value))).map_err(failed)?;
-                Ok(())
-            })?;
-        }
-        drop(insert);
+        fill(&transaction, "records", records, out)?;
         transaction.execute_batch("CREATE INDEX records_key ON records (key)").map_err(failed)?;
+        if !scenes.is_empty() {
+            fill(&transaction, "scenes", scenes, out)?;
+        }
         transaction.commit().map_err(failed)?;
         db.close().map_err(|(_, e)| failed(e))
     })
+}
+
+/// Makes the table `name` of the rows of `tables`.
+fn fill(db: &rusqlite::Connection, name: &str, tables: &[String], out: &Output) -> Result<()> {
+    let failed = |e: rusqlite::Error| sqlite_failed(Path::new(&out.place(name)), &e);
+    let schema = common_schema(out, tables)?;
+    let columns: Vec<String> = schema
+        .fields()
+        .iter()
+        .map(|f| format!("\"{}\" {}", f.name().replace('"', "\"\""), sql_type(f.data_type())))
+        .collect();
+    db.execute_batch(&format!("CREATE TABLE {name} ({})", columns.join(", "))).map_err(failed)?;
+    let marks = vec!["?"; columns.len()].join(", ");
+    let mut insert = db.prepare(&format!("INSERT INTO {name} VALUES ({marks})")).map_err(failed)?;
+    for table in tables {
+        Rows::open(out.file(table)?.as_ref())?.for_each(|values| {
+            insert.execute(rusqlite::params_from_iter(values.into_iter().map(sql_value))).map_err(failed)?;
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn sqlite_failed(out: &Path, error: &rusqlite::Error) -> Error {

@@ -58,6 +58,7 @@ impl VideoReader {
 
     fn seek(&mut self, pts: i64) -> Result<()> {
         self.current = None;
+        self.forget_neighbours();
         self.index()?;
         self.begin(LeadIn { floor: pts, proof: Proof::Before, margin: 1 })
     }
@@ -78,7 +79,8 @@ impl VideoReader {
         if self.options.keyframes_only || self.damaged() || self.ended || pending || shown.is_none_or(|s| s >= pts) {
             return Ok(false);
         }
-        let margin = usize::from(self.open_gops);
+        // The frame before the first one that is given must be decoded where frames are deinterlaced.
+        let margin = usize::from(self.open_gops || self.options.deinterlace != Deinterlace::Off);
         // What the decoder already holds is lost by a jump. How far it has read is judged by the frame that is shown,
         // not by the packets that its threads took in advance: what is counted must not depend on them.
         let held = HELD + 2 * usize::try_from(self.decoder.delay()).unwrap_or(0);
@@ -91,6 +93,7 @@ impl VideoReader {
         }
         let floor = index.key(key).pts;
         self.current = None;
+        self.forget_neighbours();
         self.begin(LeadIn { floor, proof: Proof::At, margin })?;
         Ok(true)
     }

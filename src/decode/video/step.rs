@@ -129,7 +129,8 @@ impl VideoReader {
     /// What the frame just received is.
     fn look(&mut self) -> Result<FrameMeta> {
         check_size(self.picture.size(), self.options.max_pixels)?;
-        let PictureInfo { pts, best_effort, duration, key, corrupt, errors, .. } = self.picture.info();
+        let PictureInfo { pts, best_effort, duration, key, corrupt, errors, interlaced, top_first, .. } =
+            self.picture.info();
         self.counters.decoded += 1;
         let packet = self.inside.iter().position(|p| p.pts == pts).and_then(|i| self.inside.remove(i));
         // Without times, which packet it was can be counted but not known.
@@ -150,6 +151,12 @@ impl VideoReader {
             self.fault("a frame was decoded from damaged data");
         }
         let time = self.clock.frame(best_effort, duration);
-        Ok(FrameMeta { pts: time, guessed: pts.is_none() || time != pts, keyframe: flagged, index: 0, corrupt })
+        let fields = match (interlaced, top_first) {
+            (false, _) => Fields::Progressive,
+            (true, true) => Fields::TopFirst,
+            (true, false) => Fields::BottomFirst,
+        };
+        let guessed = pts.is_none() || time != pts;
+        Ok(FrameMeta { pts: time, guessed, keyframe: flagged, index: 0, corrupt, fields })
     }
 }

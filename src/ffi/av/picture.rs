@@ -32,6 +32,10 @@ pub struct PictureInfo {
     pub key: bool,
     /// Flagged corrupt.
     pub corrupt: bool,
+    /// It consists of two fields, of two moments.
+    pub interlaced: bool,
+    /// The field with the top line is the first of them.
+    pub top_first: bool,
     /// The decoder's error flags (`FF_DECODE_ERROR_*`), 0 when all is well.
     pub errors: i32,
     /// Its own colour tags, aspect and orientation.
@@ -183,12 +187,16 @@ impl Picture {
         // Some fields have other names in other versions of FFmpeg, which the crate knows.
         // SAFETY: only looked at; dropped it would free what it wraps.
         let frame = ManuallyDrop::new(unsafe { ffmpeg_next::frame::Frame::wrap(self.0) });
+        // SAFETY: the same.
+        let video = ManuallyDrop::new(unsafe { ffmpeg_next::frame::Video::wrap(self.0) });
         PictureInfo {
             pts: stamp(f.pts),
             best_effort: stamp(f.best_effort_timestamp),
             duration: frame.packet().duration,
             key: frame.is_key(),
             corrupt: f.flags & AV_FRAME_FLAG_CORRUPT as c_int != 0,
+            interlaced: video.is_interlaced(),
+            top_first: video.is_top_first(),
             errors: f.decode_error_flags,
             look: Look {
                 matrix: raw!(f, colorspace),
