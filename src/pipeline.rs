@@ -5,6 +5,7 @@
 //! caught at join and named by stage. Of `--memory` a half is for frames in flight, a quarter for decoders' reference
 //! pictures, a quarter for samples that wait for their turn; a device's buffers come on top, up to another quarter.
 
+mod alone;
 mod budget;
 mod collect;
 mod compute;
@@ -36,6 +37,8 @@ use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
 use crate::store;
 use crate::task::{Ledger, Receipt, Reject};
+use crate::trace::{self, Recorder, Slice};
+pub use alone::{Alone, decode_alone};
 pub use budget::{Budget, Credit};
 use collect::{Collector, Message, commit};
 use decode::{Exit, Halt, Work};
@@ -88,6 +91,7 @@ pub struct Progress {
     frames: AtomicU64,
     tasks: AtomicU64,
     flying: Mutex<BTreeMap<UnitKey, Arc<AtomicU64>>>,
+    trace: Option<Recorder>,
 }
 
 /// One look at a [`Progress`].
@@ -108,6 +112,14 @@ pub struct Snapshot {
 }
 
 impl Progress {
+    /// Also records what each thread does when.
+    pub fn traced(traced: bool) -> Progress {
+        Progress { trace: traced.then(Recorder::default), ..Progress::default() }
+    }
+    /// What threads did since this was last asked, and how many slices were dropped; nothing where it is not recorded.
+    pub fn slices(&self) -> (Vec<Slice>, u64) {
+        self.trace.as_ref().map(Recorder::take).unwrap_or_default()
+    }
     fn sample(&self) {
         self.samples.fetch_add(1, Ordering::Relaxed);
     }
@@ -192,11 +204,65 @@ struct Shared<'a> {
     commit: Stage,
 }
 
+impl<'a> Shared<'a> {
+    /// What the stages of a run of `plans` into `out` share. With `surfaces` the device reads what decoders leave on it.
+    ///
+    /// # Errors
+    /// Unavailable, where the demanded decoder is not there and falling back forbidden.
+    fn new(
+        job: &'a Job,
+        plans: &[Arc<Plan>],
+        out: Option<PathBuf>,
+        stop: &'a Stop,
+        progress: &'a Progress,
+        fallbacks: Fallbacks,
+        surfaces: bool,
+    ) -> Result<Self> {
+        let memory = job.file.memory.0;
+        Ok(Shared {
+            job,
+            stop,
+            progress,
+            ledger: out.as_deref().map(Ledger::new),
+            worker: store::worker(),
+            columns: plans
+                .first()
+                .map(|p| p.header.columns.iter().map(|c| c.name.clone()).collect())
+                .unwrap_or_default(),
+            out,
+            budget: Budget::new(memory / 2),
+            references: Budget::new(memory / 4),
+            waiting: memory / 4,
+            packets_fed: AtomicU64::new(0),
+            committing: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            first_error: Mutex::default(),
+            left: Mutex::default(),
+            again: Mutex::default(),
+            streamed: Mutex::default(),
+            decoder: decoder(job, &fallbacks)?,
+            surfaces,
+            decoders: Decoders::default(),
+            fallbacks,
+            decode: Stage::default(),
+            compute: Stage::default(),
+            detect: Stage::default(),
+            encode: Stage::default(),
+            sink: Stage::default(),
+            commit: Stage::default(),
+        })
+    }
+}
+
 impl Shared<'_> {
     /// Keeps the first error and stops everything.
     fn fail(&self, error: Error) {
         lock(&self.first_error).get_or_insert(error);
         self.failed.store(true, Ordering::Relaxed);
+    }
+    /// The error that stopped everything, if one did.
+    fn first_error(&self) -> Result<()> {
+        lock(&self.first_error).take().map_or(Ok(()), Err)
     }
     fn left_open(&self, why: String) {
         lock(&self.left).push(why);
@@ -280,35 +346,7 @@ pub fn run(
     if let Some(reason) = &opened.missing {
         fallbacks.device(&job.device.to_string(), reason);
     }
-    let shared = Shared {
-        job,
-        stop,
-        progress,
-        ledger: out.as_deref().map(Ledger::new),
-        worker: store::worker(),
-        columns: plans.first().map(|p| p.header.columns.iter().map(|c| c.name.clone()).collect()).unwrap_or_default(),
-        out,
-        budget: Budget::new(memory / 2),
-        references: Budget::new(memory / 4),
-        waiting: memory / 4,
-        packets_fed: AtomicU64::new(0),
-        committing: AtomicU64::new(0),
-        failed: AtomicBool::new(false),
-        first_error: Mutex::default(),
-        left: Mutex::default(),
-        again: Mutex::default(),
-        streamed: Mutex::default(),
-        decoder: decoder(job, &fallbacks)?,
-        surfaces: opened.backend.surfaces(),
-        decoders: Decoders::default(),
-        fallbacks,
-        decode: Stage::default(),
-        compute: Stage::default(),
-        detect: Stage::default(),
-        encode: Stage::default(),
-        sink: Stage::default(),
-        commit: Stage::default(),
-    };
+    let shared = Shared::new(job, plans, out, stop, progress, fallbacks, opened.backend.surfaces())?;
     let mut outcome = Outcome::default();
     let mut tasks = VecDeque::new();
     for plan in plans {
@@ -344,9 +382,7 @@ pub fn run(
     }
     // Empty unless a spool was needed; another worker's is another folder.
     let _ = std::fs::remove_dir(shared.spool_folder());
-    if let Some(error) = lock(&shared.first_error).take() {
-        return Err(error);
-    }
+    shared.first_error()?;
     outcome.left = std::mem::take(&mut *lock(&shared.left));
     outcome.streamed = std::mem::take(&mut *lock(&shared.streamed));
     outcome.device_work = backend.log();
@@ -507,7 +543,9 @@ fn pass(
                 shared.encode.thread(|| {
                     while let Some(made) = shared.encode.receive(&made_in) {
                         let Numbered { key, attempt, seq, item, credit } = made;
+                        let work = trace::work(|| format!("encode {} of unit {}/{}", seq, key.task, key.index));
                         let samples = item.into_iter().map(|made| compute::finish(shared.job, made)).collect();
+                        drop(work);
                         let message = Message::Sample { key, attempt, seq, samples: Box::new(samples) };
                         if stopping(shared) || shared.encode.send(&sample_out, message).is_err() {
                             break;
@@ -526,6 +564,7 @@ fn pass(
                     if stopping(shared) {
                         break;
                     }
+                    let _work = trace::work(|| message.name());
                     collector.message(message)?;
                 }
                 collector.finish(!stopping(shared) && !shared.stop.draining())
@@ -538,6 +577,7 @@ fn pass(
                     if stopping(shared) {
                         break;
                     }
+                    let _work = trace::work(|| format!("commit task {}", finish.task()));
                     commit(shared, finish)?;
                     shared.committing.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -546,18 +586,23 @@ fn pass(
         };
         start(scope, shared, &mut handles, "commit".into(), commits);
         drop((work_out, work_in, made_out, computed, seen_out, made_in, sample_out));
-        for (name, handle) in handles {
-            if let Err(panic) = handle.join() {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default();
-                shared.fail(Error::bug(format!("the thread {name} panicked: {text}; please report this")));
-            }
-        }
+        join(shared, handles);
     });
 }
 
 /// Threads with their names.
 type Handles<'scope> = Vec<(String, std::thread::ScopedJoinHandle<'scope, ()>)>;
+
+/// Waits for threads; one that panicked stops the run.
+fn join(shared: &Shared, handles: Handles) {
+    for (name, handle) in handles {
+        if let Err(panic) = handle.join() {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default();
+            shared.fail(Error::bug(format!("the thread {name} panicked: {text}; please report this")));
+        }
+    }
+}
 
 /// Starts a named thread; an error of its work stops the run.
 fn start<'scope, 'env, 'a>(
@@ -567,7 +612,11 @@ fn start<'scope, 'env, 'a>(
     name: String,
     work: impl FnOnce() -> Result<()> + Send + 'scope,
 ) {
+    let thread = name.clone();
     let body = move || {
+        if let Some(recorder) = &shared.progress.trace {
+            recorder.enter(&thread);
+        }
         if let Err(error) = work() {
             shared.fail(error);
         }
@@ -647,7 +696,9 @@ fn decode_units(
             true
         };
         let mut exit = Exit { shared, key, unit, attempt: 0, items: 0, pulse: &pulse, send: &send };
+        let work = trace::work(|| format!("decode {}", exit.unit.place()));
         let outcome = decode::unit(&mut exit, threads);
+        drop(work);
         let attempt = exit.attempt;
         lock(&shared.progress.flying).remove(&key);
         observer.ended(key);
