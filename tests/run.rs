@@ -25,3 +25,5 @@ mod store;
 mod support;
 #[path = "run/telling.rs"]
 mod telling;
+#[path = "run/trace.rs"]
+mod trace;

@@ -79,7 +79,7 @@ fn runs(lane: &[Column], width: f64) -> Vec<(f64, f64, u8)> {
     for (i, column) in lane.iter().enumerate() {
         let now = kind(column);
         match (now, slices.last_mut()) {
-            (Some(_), Some(slice)) if now == last => slice.1 = rounded(slice.1 + width),
+            (Some(_), Some(slice)) if now == last => slice.1 = rounded((i + 1) as f64 * width - slice.0),
             (Some(kind), _) => slices.push((rounded(i as f64 * width), rounded(width), kind)),
             (None, _) => {}
         }

@@ -1,5 +1,6 @@
 //! Rounds: every configuration in turn, until the medians are known well enough.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -79,12 +80,17 @@ impl Series {
         }
     }
 
-    /// The first run: its output counts, its time does not.
+    /// The first run: its output and its timeline count, its time does not.
     pub fn warm(&mut self, runner: &Runner, job: &JobFile) {
+        let file = runner.folder().join("trace.json");
         let read = |ran: Ran| Output::read(&Runner::data(&ran)).map(|o| (o, ran.report)).map_err(|e| e.message);
-        match runner.run(&self.way.job(job), None).and_then(read) {
+        match runner.run(&self.way.job(job), Some(&file)).and_then(read) {
             Ok((output, report)) => (self.output, self.warm) = (Some(output), Some(report)),
-            Err(why) => self.fail(why),
+            Err(why) => return self.fail(why),
+        }
+        match timeline(&file) {
+            Ok(timeline) => self.timeline = timeline,
+            Err(why) => tracing::warn!("{}: no timeline: {why}", self.way.name),
         }
     }
 
@@ -110,20 +116,6 @@ impl Series {
         if !same {
             self.verdict = Verdict::Different;
             self.compared = format!("round {} wrote other bytes than the first run of the same", self.runs.len());
-        }
-    }
-
-    /// One more run, for its timeline.
-    pub fn trace(&mut self, runner: &Runner, job: &JobFile) {
-        let file = runner.folder().join("trace.json");
-        let read = |_| {
-            let text = std::fs::read_to_string(&file).map_err(|e| e.to_string())?;
-            let trace: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-            lanes::read(&trace)
-        };
-        match runner.run(&self.way.job(job), Some(&file)).and_then(read) {
-            Ok(timeline) => self.timeline = timeline,
-            Err(why) => tracing::warn!("{}: no timeline: {why}", self.way.name),
         }
     }
 
@@ -177,6 +169,13 @@ impl Series {
     }
 }
 
+/// The lanes of the trace in a file.
+fn timeline(file: &Path) -> Result<Vec<Lane>, String> {
+    let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+    let trace: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    lanes::read(&trace)
+}
+
 /// Runs rounds until they suffice; in words, why they ended.
 pub(super) fn rounds(
     series: &mut [Series],
@@ -209,9 +208,10 @@ pub(super) fn rounds(
             None if round >= MOST => Some(format!("{round} rounds, the most that there are")),
             None => None,
         };
-        // One more run of each is needed for the timelines.
-        let late = begun.elapsed() + 2 * took > spec.time_limit;
-        if let Some(why) = why.or_else(|| late.then(|| format!("the time limit, after {round} rounds"))) {
+        let late = begun.elapsed() + took > spec.time_limit;
+        if let Some(why) = why
+            .or_else(|| late.then(|| format!("the time limit, after {round} rounds (one more would have passed it)")))
+        {
             news(&why);
             return format!("{rule}; ended by: {why}");
         }

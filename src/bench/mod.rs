@@ -8,6 +8,8 @@ mod bottleneck;
 pub mod child;
 pub mod compare;
 mod even;
+#[cfg(test)]
+mod examples;
 mod lanes;
 mod machine;
 mod measure;
@@ -190,10 +192,6 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, news: &mut dyn FnMut(&st
     hold_against_each_other(&mut series);
     measure::decode_alone(&mut series, &runner, &spec.job, news);
     let ended = measure::rounds(&mut series, &runner, &spec, begun, news);
-    for one in series.iter_mut().filter(|s| s.ran()) {
-        news(&format!("{}: once more, with a trace", one.way.name));
-        one.trace(&runner, &spec.job);
-    }
     measure::device_speeds(&mut series, &runner, &machine);
     let break_even = even::find(&series, &runner, &spec, &sample, begun, news);
     let mut noise = machine_noise(&machine);

@@ -121,7 +121,7 @@ pub fn json(places: &[Place]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::compare::tests::{bench, configuration};
+    use super::super::examples::{bench, configuration};
     use super::*;
 
     fn benches() -> Vec<(String, Bench)> {

@@ -203,7 +203,7 @@ pub struct Configuration {
     pub cost: Told<Cost>,
     /// What makes its numbers doubtful.
     pub noise: Vec<String>,
-    /// What its threads did in one more run, of its first seconds.
+    /// What its threads did in the first seconds of the run that warmed up.
     pub timeline: Vec<Lane>,
 }
 

@@ -29,7 +29,10 @@ pub fn number(x: f64) -> String {
 
 /// A median with its interval.
 pub fn interval(e: &Estimate) -> String {
-    format!("{} [{}, {}]", number(e.median), number(e.low), number(e.high))
+    match e.rounds.len() {
+        1 => format!("{} [one round]", number(e.median)),
+        _ => format!("{} [{}, {}]", number(e.median), number(e.low), number(e.high)),
+    }
 }
 
 /// Lines as columns; the first is the head, and all but the first column are flush right.

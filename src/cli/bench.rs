@@ -145,8 +145,8 @@ fn run(m: &ArgMatches) -> Result<u8> {
     let page = m.get_one::<String>("page").map(PathBuf::from);
     let synthetic = m.get_one::<String>("synthetic").map(|text| text.parse::<Synthetic>()).transpose()?;
     // Better now than after minutes that they cannot be written.
-    for file in report.iter().chain(&page) {
-        crate::store::replace(file, b"")?;
+    for folder in report.iter().chain(&page).filter_map(|file| file.parent()) {
+        crate::store::create_folders(folder)?;
     }
     if let Some(clip) = &synthetic {
         eprintln!("framemill: making {}", clip.text);

@@ -216,7 +216,7 @@ pub fn timeline(lanes: &[Lane], label: &str) -> String {
 
 /// Speed against cost, for configurations with a price; none where there is no price.
 pub fn cost(all: &[&Configuration]) -> Option<String> {
-    const TOP: f64 = 16.0;
+    const TOP: f64 = 24.0;
     const BOTTOM: f64 = 300.0;
     let points: Vec<(&Configuration, &Estimate, &Estimate)> = all
         .iter()
@@ -239,7 +239,7 @@ pub fn cost(all: &[&Configuration]) -> Option<String> {
         "<text class=\"soft\" transform=\"translate(22 {:.1}) rotate(-90)\" text-anchor=\"middle\">samples a second (more is better)</text>",
         (TOP + BOTTOM) / 2.0
     );
-    let mut labels: Vec<f64> = Vec::new();
+    let mut labels: Vec<(f64, f64)> = Vec::new();
     for (c, cost, rate) in &points {
         let [px, x1, x2] = [cost.median, cost.low, cost.high].map(|v| x.at(v));
         let [py, y1, y2] = [rate.median, rate.low, rate.high].map(|v| y.at(v));
@@ -251,10 +251,11 @@ pub fn cost(all: &[&Configuration]) -> Option<String> {
             c.cost.value.as_ref().map_or(0.0, |v| v.price_per_hour)
         );
         let mut at = py + 4.5;
-        while labels.iter().any(|other| (other - at).abs() < 16.0) {
-            at += 16.0;
+        // Above what stands there already.
+        while labels.iter().any(|(x, y)| (x - px).abs() < 180.0 && (y - at).abs() < 16.0) {
+            at -= 16.0;
         }
-        labels.push(at);
+        labels.push((px, at));
         out += &text(px + 13.0, at, "", "start", &c.name);
     }
     Some(svg(BOTTOM + 44.0, "speed against cost", &out))

@@ -2,6 +2,8 @@
 
 mod charts;
 
+use serde_json::Value;
+
 use super::result::{Bench, Bound, Configuration, Told, Verdict};
 use super::table::{interval, number};
 
@@ -62,16 +64,21 @@ fn lead(bench: &Bench) -> String {
     let Some((second, theirs)) = others.filter_map(|c| Some((c, of(c)?))).next() else {
         return format!("{}: {} samples a second", first.name, number(rate.median));
     };
+    let times = number(rate.median / theirs.median);
     match rate.apart(&theirs) {
-        true => {
-            let times = number(rate.median / theirs.median);
-            format!(
-                "{} is {times} times as fast as {}: {} samples a second",
-                first.name,
-                second.name,
-                number(rate.median)
-            )
-        }
+        true => format!(
+            "{} is {times} times as fast as {}: {} samples a second",
+            first.name,
+            second.name,
+            number(rate.median)
+        ),
+        false if !rate.decisive() || !theirs.decisive() => format!(
+            "{} gave {} samples a second, {} {}: too few rounds to be sure",
+            first.name,
+            number(rate.median),
+            second.name,
+            number(theirs.median)
+        ),
         false => format!(
             "No difference shown between {} and {}: {} and {} samples a second",
             first.name,
@@ -82,16 +89,45 @@ fn lead(bench: &Bench) -> String {
     }
 }
 
+/// An operation as on the command line.
+fn operation(op: &Value) -> String {
+    let word = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
+    let parts = op.as_object().into_iter().flatten().filter(|(key, value)| *key != "op" && !value.is_null());
+    let parts: Vec<String> = parts.map(|(key, value)| format!("{key}={}", word(value))).collect();
+    let name = word(&op["op"]);
+    if parts.is_empty() { name } else { format!("{name}:{}", parts.join(",")) }
+}
+
 fn header(bench: &Bench) -> String {
-    let ops: Vec<String> = bench.job["ops"].as_array().into_iter().flatten().map(|op| op.to_string()).collect();
-    let ops = if ops.is_empty() { "no operations".to_string() } else { ops.join(" ") };
+    let ops: Vec<String> = bench.job["ops"].as_array().into_iter().flatten().map(operation).collect();
+    let ops = if ops.is_empty() { "no operations".to_string() } else { ops.join(", then ") };
     format!(
-        "<header><h1>framemill bench</h1><p class=\"lead\">{}</p><p>{}</p><p>{}</p><p>{}</p></header>\n",
+        "<header><h1>framemill bench</h1><p class=\"lead\">{}</p><p>{}</p><p>{}</p><p>{}</p>{}</header>\n",
         escape(&lead(bench)),
         escape(&bench.machine.name),
         escape(&bench.sample.text()),
-        escape(&ops)
+        escape(&ops),
+        care(bench)
     )
+}
+
+/// What has to be known before any number is believed.
+fn care(bench: &Bench) -> String {
+    if bench.noise.is_empty() {
+        return String::new();
+    }
+    format!("<p class=\"care\">Read with care: {}.</p>", escape(&bench.noise.join("; ")))
+}
+
+/// Names with their versions.
+fn versions(versions: &Value) -> String {
+    let text = |v: &Value| match v {
+        Value::Array(all) => all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+        Value::String(text) => text.clone(),
+        _ => "not built in".into(),
+    };
+    let all = versions.as_object().into_iter().flatten();
+    all.map(|(name, v)| format!("{name}: {}", text(v))).collect::<Vec<_>>().join("; ")
 }
 
 fn throughput(bench: &Bench) -> String {
@@ -189,7 +225,7 @@ fn bottlenecks(bench: &Bench) -> String {
             .map(|name| format!("<td>{}</td>", bound(&c.bounds, name)))
             .collect();
         rows += &format!(
-            "<tr><td>{}</td><td class=\"words\"><b>{}</b><small>{}</small><small>What helps: {}</small></td>{cells}</tr>",
+            "<tr><td>{}</td><td class=\"words\"><strong>{}</strong><small>{}</small><small>What helps: {}</small></td>{cells}</tr>",
             escape(&c.name),
             escape(&what),
             escape(&because),
@@ -264,7 +300,7 @@ fn timelines(bench: &Bench) -> String {
     }
     section(
         "The first seconds",
-        "What each thread did, from one more run with a trace. framemill run --trace FILE writes the whole for Perfetto.",
+        "What each thread did in the run that warmed up. framemill run --trace FILE writes the whole for Perfetto.",
         &inside,
     )
 }
@@ -323,7 +359,7 @@ fn machine(bench: &Bench) -> String {
         ("Energy", or(&m.energy)),
         ("Kernel", m.kernel.clone()),
         ("framemill", format!("{}{}", bench.framemill, if m.optimized { "" } else { ", built without optimisation" })),
-        ("Versions", m.versions.to_string()),
+        ("Versions", versions(&m.versions)),
         ("Load at start", m.load.value.map_or("–".into(), |l| l.map(|x| format!("{x:.2}")).join(", "))),
         ("Samples", bench.sample.digest.clone()),
     ];
@@ -343,7 +379,7 @@ fn machine(bench: &Bench) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::compare::tests::{bench, configuration};
+    use super::super::examples::{bench, configuration};
     use super::super::result::{Cost, Lane, StageTime};
     use super::super::stats::Estimate;
     use super::*;
@@ -375,7 +411,7 @@ mod tests {
         let with = |a: &[f64], b: &[f64]| lead(&bench("m", vec![configuration("a", a), configuration("b", b)]));
         assert!(with(&[10.0; 6], &[10.0; 6]).starts_with("No difference shown"));
         assert!(with(&[20.0; 6], &[10.0; 6]).starts_with("a is 2.00 times as fast as b"));
-        assert!(with(&[20.0; 2], &[10.0; 2]).starts_with("No difference shown"), "two rounds decide nothing");
+        assert!(with(&[20.0; 2], &[10.0; 2]).ends_with("too few rounds to be sure"));
         assert_eq!(lead(&bench("m", Vec::new())), "Nothing could be ranked");
     }
 }
