@@ -252,7 +252,7 @@ pub fn cost(all: &[&Configuration]) -> Option<String> {
         );
         let mut at = py + 4.5;
         // Above what stands there already.
-        while labels.iter().any(|(x, y)| (x - px).abs() < 180.0 && (y - at).abs() < 16.0) {
+        while labels.iter().any(|(x, y)| (x - px).abs() < 180.0 && (y - at).abs() < 15.0) {
             at -= 16.0;
         }
         labels.push((px, at));
