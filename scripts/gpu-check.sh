@@ -4,10 +4,10 @@
 # Usage: gpu-check.sh [-p FOLDER] [-i MEDIA]... [-o RESULT.json] [--only STEP,...]
 #   -p  where framemill, parity and ffmpeg lie (default: beside this script, else target/portable)
 #   -i  media to run on, files or folders (default: clips/ beside the programs)
-# Steps: devices, selftest, parity, dataset, kill, decode, sessions, short, sanitizer
+# Steps: devices, selftest, parity, dataset, kill, decode, sessions, short, sanitizer, bench (its report and page beside RESULT.json)
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-programs=$here result=gpu-check.json steps=devices,selftest,parity,dataset,kill,decode,sessions,short,sanitizer media=()
+programs=$here result=gpu-check.json steps=devices,selftest,parity,dataset,kill,decode,sessions,short,sanitizer,bench media=()
 [ -x "$programs/framemill" ] || programs=$here/../target/portable
 while [ $# -gt 0 ]; do
   case $1 in
@@ -221,6 +221,20 @@ if wanted sanitizer; then
   else
     say "no compute-sanitizer here: skipped"
     tell sanitizer null
+  fi
+fi
+
+# What each device and decoder costs on this machine, told as users are told.
+if wanted bench; then
+  long=$(find "${media[@]}" -type f -name '*.mp4' -size +200k | head -1)
+  if [ -n "$long" ]; then
+    "$framemill" bench run -i "$long" --every 500ms --op resize:w=224,h=224 --devices cpu,cuda,wgpu --decoders software,nvdec \
+      -o "$work/bench" --quick --report "${result%.json}-bench.json" --page "${result%.json}-bench.html" \
+      >"$work/bench.txt" 2>"$work/bench.log"
+    code=$?
+    [ $code = 0 ] || wrong "bench ended with $code: $(tail -3 "$work/bench.log")"
+    cat "$work/bench.txt" >&2
+    [ ! -s "${result%.json}-bench.json" ] || tell bench "$(json "${result%.json}-bench.json")"
   fi
 fi
 

@@ -16,7 +16,7 @@ if [ ! -x "$python/bin/python" ]; then
   python3 -m venv "$python"
 fi
 "$python/bin/pip" install -q --disable-pip-version-check 'pillow>=13,<14' numpy pyarrow webdataset duckdb \
-  safetensors datasets onnxruntime pycocotools 'moto[server]' scenedetect opencv-python-headless
+  safetensors datasets onnxruntime pycocotools 'moto[server]' scenedetect opencv-python-headless jsonschema
 # CUDA's compiler library, where there is one for this machine: without it the kernels' images are not made again.
 "$python/bin/pip" install -q --disable-pip-version-check nvidia-cuda-nvrtc-cu12==12.0.140 ||
   echo "test: NVRTC cannot be installed here: its test will skip"

@@ -296,6 +296,9 @@ pub struct JobFile {
     /// File that is written anew every second of a run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<PathBuf>,
+    /// File for a timeline of what each thread did, which Perfetto and Chrome show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<PathBuf>,
     /// What the machine costs an hour, in any currency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price_per_hour: Option<Price>,
@@ -343,6 +346,7 @@ impl Default for JobFile {
             json: false,
             progress: "auto".into(),
             heartbeat: None,
+            trace: None,
             price_per_hour: None,
         }
     }
@@ -579,6 +583,7 @@ impl Job {
                 "json",
                 "progress",
                 "heartbeat",
+                "trace",
                 "price_per_hour",
                 // Its version is told with the detectors.
                 "ort",

@@ -25,6 +25,7 @@ pub mod sample;
 pub mod sink;
 pub mod store;
 // Floor 5: the run.
+pub mod bench;
 pub mod finish;
 pub mod input;
 pub mod job;
@@ -34,5 +35,6 @@ pub mod plan;
 pub mod report;
 pub mod supervise;
 pub mod task;
+pub mod trace;
 // Floor 6: the face.
 pub mod cli;

@@ -6,6 +6,7 @@
 //! pictures, a quarter for samples that wait for their turn; a device's buffers come on top, up to another quarter, and
 //! those of inputs that are read over the network, up to an eighth.
 
+mod alone;
 mod budget;
 mod collect;
 mod compute;
@@ -42,6 +43,8 @@ use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
 use crate::store::{self, Output};
 use crate::task::{Ledger, Receipt, Reject};
+use crate::trace::{self, Recorder, Slice};
+pub use alone::{Alone, decode_alone};
 pub use budget::{Budget, Credit};
 use collect::{Collector, Message, commit};
 use decode::{Exit, Halt, Work};
@@ -94,6 +97,7 @@ pub struct Progress {
     frames: AtomicU64,
     tasks: AtomicU64,
     flying: Mutex<BTreeMap<UnitKey, Arc<AtomicU64>>>,
+    trace: Option<Recorder>,
 }
 
 /// One look at a [`Progress`].
@@ -114,6 +118,14 @@ pub struct Snapshot {
 }
 
 impl Progress {
+    /// Also records what each thread does when.
+    pub fn traced(traced: bool) -> Progress {
+        Progress { trace: traced.then(Recorder::default), ..Progress::default() }
+    }
+    /// What threads did since this was last asked, and how many slices were dropped; nothing where it is not recorded.
+    pub fn slices(&self) -> (Vec<Slice>, u64) {
+        self.trace.as_ref().map(Recorder::take).unwrap_or_default()
+    }
     fn sample(&self) {
         self.samples.fetch_add(1, Ordering::Relaxed);
     }
@@ -204,11 +216,68 @@ struct Shared<'a> {
     commit: Stage,
 }
 
+impl<'a> Shared<'a> {
+    /// What the stages of a run of `plans` into `out` share. With `surfaces` the device reads what decoders leave on it.
+    ///
+    /// # Errors
+    /// Unavailable, where the demanded decoder is not there and falling back forbidden.
+    fn new(
+        job: &'a Job,
+        plans: &[Arc<Plan>],
+        out: Option<Output>,
+        stop: &'a Stop,
+        progress: &'a Progress,
+        fallbacks: Fallbacks,
+        surfaces: bool,
+    ) -> Result<Self> {
+        let memory = job.file.memory.0;
+        Ok(Shared {
+            job,
+            stop,
+            progress,
+            ledger: out.as_ref().map(Ledger::new),
+            leases: None,
+            raw: None,
+            worker: store::worker(),
+            columns: plans
+                .first()
+                .map(|p| p.header.columns.iter().map(|c| c.name.clone()).collect())
+                .unwrap_or_default(),
+            out,
+            budget: Budget::new(memory / 2),
+            references: Budget::new(memory / 4),
+            waiting: memory / 4,
+            packets_fed: AtomicU64::new(0),
+            committing: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            first_error: Mutex::default(),
+            left: Mutex::default(),
+            again: Mutex::default(),
+            streamed: Mutex::default(),
+            decoder: decoder(job, &fallbacks)?,
+            sources: Sources::new(&job.file.input, memory / 8, job.threads),
+            surfaces,
+            decoders: Decoders::default(),
+            fallbacks,
+            decode: Stage::default(),
+            compute: Stage::default(),
+            detect: Stage::default(),
+            encode: Stage::default(),
+            sink: Stage::default(),
+            commit: Stage::default(),
+        })
+    }
+}
+
 impl Shared<'_> {
     /// Keeps the first error and stops everything.
     fn fail(&self, error: Error) {
         lock(&self.first_error).get_or_insert(error);
         self.failed.store(true, Ordering::Relaxed);
+    }
+    /// The error that stopped everything, if one did.
+    fn first_error(&self) -> Result<()> {
+        lock(&self.first_error).take().map_or(Ok(()), Err)
     }
     fn left_open(&self, why: String) {
         lock(&self.left).push(why);
@@ -306,38 +375,8 @@ pub fn run(
     if let Some(reason) = &opened.missing {
         fallbacks.device(&job.device.to_string(), reason);
     }
-    let shared = Shared {
-        job,
-        stop,
-        progress,
-        ledger: out.as_ref().map(Ledger::new),
-        leases,
-        worker: store::worker(),
-        raw: job.raw()?,
-        columns: plans.first().map(|p| p.header.columns.iter().map(|c| c.name.clone()).collect()).unwrap_or_default(),
-        out,
-        budget: Budget::new(memory / 2),
-        references: Budget::new(memory / 4),
-        waiting: memory / 4,
-        packets_fed: AtomicU64::new(0),
-        committing: AtomicU64::new(0),
-        failed: AtomicBool::new(false),
-        first_error: Mutex::default(),
-        left: Mutex::default(),
-        again: Mutex::default(),
-        streamed: Mutex::default(),
-        decoder: decoder(job, &fallbacks)?,
-        sources: Sources::new(&job.file.input, memory / 8, job.threads),
-        surfaces: opened.backend.surfaces(),
-        decoders: Decoders::default(),
-        fallbacks,
-        decode: Stage::default(),
-        compute: Stage::default(),
-        detect: Stage::default(),
-        encode: Stage::default(),
-        sink: Stage::default(),
-        commit: Stage::default(),
-    };
+    let mut shared = Shared::new(job, plans, out, stop, progress, fallbacks, opened.backend.surfaces())?;
+    (shared.leases, shared.raw) = (leases, job.raw()?);
     let mut outcome = Outcome::default();
     let (mut tasks, mut shared_units) = (VecDeque::new(), 0);
     let done = shared.ledger.as_ref().map(Ledger::done).transpose()?.unwrap_or_default();
@@ -382,9 +421,7 @@ pub fn run(
     });
     // Empty unless a spool was needed; another worker's is another folder.
     let _ = std::fs::remove_dir(shared.spool_folder());
-    if let Some(error) = lock(&shared.first_error).take() {
-        return Err(error);
-    }
+    shared.first_error()?;
     outcome.left = std::mem::take(&mut *lock(&shared.left));
     outcome.streamed = std::mem::take(&mut *lock(&shared.streamed));
     outcome.device_work = backend.log();
@@ -620,7 +657,9 @@ fn pass(
                 shared.encode.thread(|| {
                     while let Some(made) = shared.encode.receive(&made_in) {
                         let Numbered { key, attempt, seq, item, credit } = made;
+                        let work = trace::work(|| format!("encode {} of unit {}/{}", seq, key.task, key.index));
                         let samples = item.into_iter().map(|made| compute::finish(shared.job, made)).collect();
+                        drop(work);
                         let message = Message::Sample { key, attempt, seq, samples: Box::new(samples) };
                         if stopping(shared) || shared.encode.send(&sample_out, message).is_err() {
                             break;
@@ -639,6 +678,7 @@ fn pass(
                     if stopping(shared) {
                         break;
                     }
+                    let _work = trace::work(|| message.name());
                     collector.message(message)?;
                 }
                 collector.finish(!stopping(shared) && !shared.stop.draining())
@@ -651,6 +691,7 @@ fn pass(
                     if stopping(shared) {
                         break;
                     }
+                    let _work = trace::work(|| format!("commit task {}", finish.task()));
                     commit(shared, finish)?;
                     shared.committing.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -659,18 +700,23 @@ fn pass(
         };
         start(scope, shared, &mut handles, "commit".into(), commits);
         drop((work_out, work_in, made_out, computed, seen_out, made_in, sample_out));
-        for (name, handle) in handles {
-            if let Err(panic) = handle.join() {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default();
-                shared.fail(Error::bug(format!("the thread {name} panicked: {text}; please report this")));
-            }
-        }
+        join(shared, handles);
     });
 }
 
 /// Threads with their names.
 type Handles<'scope> = Vec<(String, std::thread::ScopedJoinHandle<'scope, ()>)>;
+
+/// Waits for threads; one that panicked stops the run.
+fn join(shared: &Shared, handles: Handles) {
+    for (name, handle) in handles {
+        if let Err(panic) = handle.join() {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default();
+            shared.fail(Error::bug(format!("the thread {name} panicked: {text}; please report this")));
+        }
+    }
+}
 
 /// Starts a named thread; an error of its work stops the run.
 fn start<'scope, 'env, 'a>(
@@ -680,7 +726,11 @@ fn start<'scope, 'env, 'a>(
     name: String,
     work: impl FnOnce() -> Result<()> + Send + 'scope,
 ) {
+    let thread = name.clone();
     let body = move || {
+        if let Some(recorder) = &shared.progress.trace {
+            recorder.enter(&thread);
+        }
         if let Err(error) = work() {
             shared.fail(error);
         }
@@ -759,8 +809,11 @@ fn decode_units(
             shared.progress.frames.fetch_add(1, Ordering::Relaxed);
             true
         };
-        let mut exit = Exit { shared, key, unit, attempt: 0, items: 0, life: life.clone(), pulse: &pulse, send: &send };
+        let life = life.clone();
+        let mut exit = Exit { shared, key, unit, attempt: 0, items: 0, life, pulse: &pulse, send: &send };
+        let work = trace::work(|| format!("decode {}", exit.unit.place()));
         let outcome = decode::unit(&mut exit, early, threads);
+        drop(work);
         let attempt = exit.attempt;
         lock(&shared.progress.flying).remove(&key);
         observer.ended(key);

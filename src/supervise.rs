@@ -29,6 +29,7 @@ use crate::lease;
 use crate::pipeline::{self, Observer, Outcome, Progress, Snapshot, Stop, Suspects, Target, UnitKey};
 use crate::plan::Plan;
 use crate::store;
+use crate::trace::{Slice, Timeline};
 
 /// Clock time over CPU time that a unit without CPU time is given.
 const PATIENCE: u32 = 4;
@@ -54,6 +55,8 @@ enum Event {
     Began(UnitKey),
     Ended(UnitKey),
     Look(Snapshot),
+    /// What its threads did since the last look, and how many slices were dropped.
+    Trace(Vec<Slice>, u64),
     End(std::result::Result<Finished, Error>),
 }
 
@@ -76,6 +79,9 @@ pub enum News<'a> {
     Restart(&'a str),
 }
 
+/// The timeline of a run that wants one.
+pub type Traced<'a> = Option<&'a mut Timeline>;
+
 /// Runs `job`, whose plan lies in its output, in engine processes. `engine` starts one (this program with its hidden command);
 /// `signals` counts the requests to stop.
 ///
@@ -85,6 +91,7 @@ pub fn run(
     job: &Job,
     engine: &dyn Fn() -> Command,
     signals: &AtomicUsize,
+    mut trace: Traced,
     news: &mut dyn FnMut(News),
 ) -> Result<Finished> {
     let mut suspects = Suspects::default();
@@ -100,7 +107,10 @@ pub fn run(
             suspects: suspects.clone(),
         };
         let mut watch = Watch::start(job, engine(), &order)?;
-        match watch.follow(signals, news)? {
+        if let Some(timeline) = &mut trace {
+            timeline.engine();
+        }
+        match watch.follow(signals, &mut trace, news)? {
             Verdict::End(end) => {
                 return (*end).map(|mut f| {
                     f.peak_memory = f.peak_memory.max(peak);
@@ -112,6 +122,10 @@ pub fn run(
             }
             Verdict::Died { how, culprits, kind } => {
                 peak = peak.max(watch.peak);
+                if let Some(timeline) = &mut trace {
+                    let units = culprits.iter().map(|key| format!(" {}/{}", key.task, key.index));
+                    timeline.mark(&format!("the engine {how}; in decoders:{}", units.collect::<String>()));
+                }
                 news(News::Restart(&format!("the engine process {how}; another takes over")));
                 if culprits.is_empty() {
                     causeless += 1;
@@ -228,7 +242,7 @@ impl Watch {
         }
     }
 
-    fn follow(&mut self, signals: &AtomicUsize, news: &mut dyn FnMut(News)) -> Result<Verdict> {
+    fn follow(&mut self, signals: &AtomicUsize, trace: &mut Traced, news: &mut dyn FnMut(News)) -> Result<Verdict> {
         let (mut drained, mut aborted) = (None, None);
         let mut end = None;
         loop {
@@ -243,6 +257,11 @@ impl Watch {
                 Ok(Event::Look(snapshot)) => {
                     news(News::Progress(&snapshot));
                     self.see(&snapshot);
+                }
+                Ok(Event::Trace(slices, dropped)) => {
+                    if let Some(timeline) = trace {
+                        timeline.add(slices, dropped);
+                    }
                 }
                 Ok(Event::End(result)) => end = Some(result),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -356,13 +375,15 @@ pub fn engine(link: UnixStream, vanished: impl Fn() + Send + 'static) -> Result<
         vanished();
     });
     let voice = Voice(Mutex::new(link));
-    let progress = Progress::default();
+    let traced = order.job.get("trace").is_some_and(|file| !file.is_null());
+    let progress = Progress::traced(traced);
     let (over, ended) = mpsc::channel::<()>();
     let result = std::thread::scope(|scope| {
         let (voice, progress) = (&voice, &progress);
         scope.spawn(move || {
             while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 voice.say(&Event::Look(progress.look()));
+                voice.trace(progress);
             }
         });
         let result = work(order, &stop, progress, voice);
@@ -370,6 +391,7 @@ pub fn engine(link: UnixStream, vanished: impl Fn() + Send + 'static) -> Result<
         result
     });
     voice.say(&Event::Look(progress.look()));
+    voice.trace(&progress);
     voice.say(&Event::End(result));
     Ok(())
 }
@@ -401,6 +423,16 @@ impl Voice {
         let mut link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(e) = link.write_all(text.as_bytes()) {
             tracing::debug!("the supervisor does not listen: {e}");
+        }
+    }
+}
+
+impl Voice {
+    /// Hands on what threads did, where that is recorded.
+    fn trace(&self, progress: &Progress) {
+        let (slices, dropped) = progress.slices();
+        if !slices.is_empty() || dropped > 0 {
+            self.say(&Event::Trace(slices, dropped));
         }
     }
 }

@@ -13,7 +13,8 @@ use std::process::Command;
 use framemill::sink::encode::{Encoding, encode, raw, shape};
 use framemill::sink::record::{Cell, Column, ColumnType, Detection, Record};
 use framemill::sink::webdataset::TarStream;
-use framemill::sink::{Format, Object, Sample, ShardWriter, table};
+use framemill::sink::{Format, Sample, ShardWriter, table};
+use framemill::store::{Object, Output};
 use framemill::tensor::{Dtype, Layout, Tensor};
 use outside::python;
 use proptest::prelude::*;
@@ -123,7 +124,7 @@ fn shard(
     encoding: &Encoding,
     n: u32,
 ) -> (Vec<Object>, Vec<Value>) {
-    let mut writer = ShardWriter::begin(out, None, task, worker, format, &columns()).unwrap();
+    let mut writer = ShardWriter::begin(&Output::at(out), None, task, worker, format, &columns()).unwrap();
     let mut expected = Vec::new();
     for i in 0..n {
         let mut sample = sample(i + 100 * task as u32, encoding, format == Format::Tensors);
@@ -236,15 +237,16 @@ fn merged_csv_and_sqlite_hold_all_shards() {
     for task in 0..3 {
         expected.extend(shard(dir.path(), task, "w", Format::Webdataset, &Encoding::Jpeg(80), 4).1);
     }
-    let parquets: Vec<PathBuf> = (0..3).map(|t| dir.path().join(format!("shard-{t:06}.parquet"))).collect();
-    let (csv, sqlite) = (dir.path().join("records.csv"), dir.path().join("records.sqlite"));
+    let out = Output::at(dir.path());
+    let tables: Vec<String> = (0..3).map(|t| format!("shard-{t:06}.parquet")).collect();
     let merge = || {
-        table::merge_csv(&parquets, &csv).unwrap();
-        table::merge_sqlite(&parquets, &[], &sqlite).unwrap();
-        (fs::read(&csv).unwrap(), fs::read(&sqlite).unwrap())
+        table::merge_csv(&out, &tables, "records.csv").unwrap();
+        table::merge_sqlite(&out, &tables, &[], "records.sqlite").unwrap();
+        (out.read("records.csv").unwrap().unwrap(), out.read("records.sqlite").unwrap().unwrap())
     };
     assert!(merge() == merge(), "merging twice gave other bytes");
-    assert_eq!(parquets.iter().flat_map(|p| table::read_rows(p).unwrap()).collect::<Vec<_>>(), expected);
+    let rows = tables.iter().flat_map(|table| table::read_rows(&dir.path().join(table)).unwrap());
+    assert_eq!(rows.collect::<Vec<_>>(), expected);
     let read_csv = r#"
 import csv, json
 expected = json.load(open("expected.json"))
@@ -277,9 +279,8 @@ assert db.execute("select input_bytes from records where key = ?", [key]).fetcho
 print("agrees on", len(rows))
 "#;
     agrees(&python, dir.path(), &expected, "time_s", json!(0.25), read_sqlite);
-    let empty = dir.path().join("empty.csv");
-    table::merge_csv(&[], &empty).unwrap();
-    assert!(fs::read_to_string(&empty).unwrap().starts_with("key,uri,asset,"));
+    table::merge_csv(&out, &[], "empty.csv").unwrap();
+    assert!(fs::read_to_string(dir.path().join("empty.csv")).unwrap().starts_with("key,uri,asset,"));
 }
 
 #[test]
@@ -478,7 +479,7 @@ fn a_folders_digest_is_that_of_sha256sum() {
     assert!(String::from_utf8_lossy(&listing.stdout).starts_with(&objects[0].sha256));
     let victim = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
     fs::write(victim, "damaged").unwrap();
-    assert_ne!(Object::measure(dir.path(), &objects[0].path).unwrap(), objects[0]);
+    assert_ne!(Output::at(dir.path()).measure(&objects[0].path).unwrap(), objects[0]);
 }
 
 fn cases() -> ProptestConfig {

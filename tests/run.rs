@@ -29,3 +29,5 @@ mod store;
 mod support;
 #[path = "run/telling.rs"]
 mod telling;
+#[path = "run/trace.rs"]
+mod trace;

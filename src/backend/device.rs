@@ -6,6 +6,7 @@ use std::str::FromStr;
 use super::Backend;
 use super::cpu::Cpu;
 use super::fallback::Guarded;
+use super::faulty::armed;
 use super::selftest;
 #[cfg(feature = "cuda")]
 use super::team::Team;
@@ -173,8 +174,10 @@ pub fn may_have_gpu() -> bool {
 pub fn open(device: Device, forbidden: bool, memory: u64) -> Result<Opened> {
     let forbidden = forbidden && device != Device::Auto;
     match bare(device, memory) {
-        Ok(None) => Ok(Opened { backend: Box::new(Cpu::new()), missing: None }),
-        Ok(Some(found)) => Ok(Opened { backend: Box::new(Guarded::new(found, forbidden)), missing: None }),
+        Ok(None) => Ok(Opened { backend: armed(device, Box::new(Cpu::new()))?, missing: None }),
+        Ok(Some(found)) => {
+            Ok(Opened { backend: armed(device, Box::new(Guarded::new(found, forbidden)))?, missing: None })
+        }
         Err(e) if forbidden => Err(e.context(format!("device {device}"))),
         Err(e) => Ok(Opened { backend: Box::new(Cpu::new()), missing: Some(e.message) }),
     }

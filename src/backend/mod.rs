@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod device;
 pub mod fallback;
+mod faulty;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub mod flights;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]

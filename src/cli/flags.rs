@@ -101,17 +101,18 @@ const FLAGS: &[Flag] = &[
     flag("report", "report", Text, "FILE", "Write this process's report here"),
     flag("json", "json", Switch, "", "Print JSON: of a run its report, as the last line of standard output"),
     flag("heartbeat", "heartbeat", Text, "FILE", "Write how far it is here every second: an old file tells a hang"),
+    flag("trace", "trace", Text, "FILE", "Write a timeline of what each thread did here: Perfetto and Chrome show it"),
     flag("price-per-hour", "price_per_hour", Text, "X", "What this machine costs an hour: the report tells what the run cost"),
     flag("progress", "progress", Text, "auto|bar|lines|json|none", "How to show progress"),
 ];
 
 /// Flags of INTERFACE's that belong to parts which this version does not have: (flag, what).
-const UNBUILT: &[(&str, &str)] = &[("metrics", "a metrics endpoint"), ("trace", "tracing to a file")];
+const UNBUILT: &[(&str, &str)] = &[("metrics", "a metrics endpoint")];
 
-/// Adds the job's flags to a command.
-pub fn add(mut command: Command) -> Command {
+/// Adds the job's flags to a command, but for `others`, which mean another thing there.
+pub fn add(mut command: Command, others: &[&str]) -> Command {
     command = command.arg(Arg::new("job").value_name("JOB").help("Job file (.toml, .yaml, .json)"));
-    for f in FLAGS {
+    for f in FLAGS.iter().filter(|f| !others.contains(&f.name)) {
         let mut arg = Arg::new(f.name).long(f.name).help(f.help);
         arg = match f.kind {
             Switch => arg.action(ArgAction::SetTrue),
@@ -130,8 +131,17 @@ pub fn add(mut command: Command) -> Command {
     command
 }
 
-/// The job of a command line: file, variables and flags laid over each other.
-pub fn job(matches: &ArgMatches, variable: &dyn Fn(&str) -> Option<String>) -> Result<JobFile> {
+/// The variables of all flags.
+pub fn variables() -> impl Iterator<Item = String> {
+    FLAGS.iter().map(|f| named(f.name))
+}
+
+fn named(flag: &str) -> String {
+    format!("FRAMEMILL_{}", flag.replace('-', "_").to_ascii_uppercase())
+}
+
+/// The job of a command line: file, variables and flags laid over each other; of flags and variables without `others`.
+pub fn job(matches: &ArgMatches, variable: &dyn Fn(&str) -> Option<String>, others: &[&str]) -> Result<JobFile> {
     for (name, what) in UNBUILT {
         if matches.contains_id(name) && matches.value_source(name).is_some() {
             return Err(Error::usage(format!("--{name}: this version does not have {what} yet")));
@@ -147,9 +157,10 @@ pub fn job(matches: &ArgMatches, variable: &dyn Fn(&str) -> Option<String>) -> R
         }
         None => json!({}),
     };
+    let own = || FLAGS.iter().filter(|f| !others.contains(&f.name));
     let mut level = Vec::new();
-    for f in FLAGS {
-        let name = format!("FRAMEMILL_{}", f.name.replace('-', "_").to_ascii_uppercase());
+    for f in own() {
+        let name = named(f.name);
         if let Some(text) = variable(&name) {
             let parts = if f.kind == Many { text.split(';').map(str::to_owned).collect() } else { vec![text] };
             level.push((f, value(f, parts).map_err(|e| e.context(&name))?));
@@ -157,7 +168,7 @@ pub fn job(matches: &ArgMatches, variable: &dyn Fn(&str) -> Option<String>) -> R
     }
     lay(&mut tables, level);
     let mut level = Vec::new();
-    for f in FLAGS {
+    for f in own() {
         let given = match f.kind {
             Switch => matches.get_flag(f.name).then(|| vec!["true".to_string()]),
             _ => matches.get_many::<String>(f.name).map(|v| v.cloned().collect()),
@@ -269,9 +280,9 @@ mod tests {
     use super::*;
 
     fn read(args: &[&str], variables: &[(&str, &str)]) -> Result<JobFile> {
-        let matches = add(Command::new("run")).try_get_matches_from([&["run"], args].concat()).unwrap();
+        let matches = add(Command::new("run"), &[]).try_get_matches_from([&["run"], args].concat()).unwrap();
         let get = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string());
-        job(&matches, &get)
+        job(&matches, &get, &[])
     }
 
     #[test]

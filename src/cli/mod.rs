@@ -1,5 +1,6 @@
 //! The command line: the only floor that prints, installs signal handlers and decides exit codes.
 
+mod bench;
 mod decoders;
 mod devices;
 mod flags;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 
+use crate::bench::child::DECODE;
 use crate::error::{Error, Result};
 use crate::job::{Job, JobFile};
 use crate::plan::{Changes, Draft, Plan};
@@ -27,9 +29,6 @@ use crate::{finish, input, report};
 
 /// The hidden command that an engine process is started with.
 const ENGINE: &str = "__engine";
-
-/// Commands of the interface that this version does not have.
-const UNBUILT: [&str; 1] = ["bench"];
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 2 wrong usage or job, or no input; 3 done, but more inputs were rejected than \
     allowed, or no sample came out; 69 a demanded device, decoder or library is missing; 70 a bug of ours; 74 the store \
@@ -70,6 +69,7 @@ fn command() -> Command {
                         .action(ArgAction::SetTrue)
                         .help("Plan inputs that are new since, as a further generation"),
                 ),
+            &[],
         ))
         .subcommand(flags::add(
             Command::new("plan").about("Show inputs, tasks, passes and the memory bound; write nothing").arg(
@@ -78,6 +78,7 @@ fn command() -> Command {
                     .action(ArgAction::SetTrue)
                     .help("Write the plan, so that many workers find it"),
             ),
+            &[],
         ))
         .subcommand(
             Command::new("finish").about("Write dataset.json and the merged tables once every task is done").arg(out()),
@@ -179,11 +180,9 @@ fn command() -> Command {
                 .arg(Arg::new("shell").required(true).value_parser(clap::value_parser!(clap_complete::Shell))),
         )
         .subcommand(Command::new("man").about("The manual page, in roff"))
+        .subcommand(bench::command())
         .subcommand(Command::new(ENGINE).hide(true))
-        .subcommands(UNBUILT.map(|name| {
-            let rest = Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
-            Command::new(name).hide(true).arg(rest)
-        }))
+        .subcommand(Command::new(DECODE).hide(true).arg(Arg::new("job").required(true)))
 }
 
 /// Runs the program.
@@ -268,9 +267,8 @@ fn dispatch(matches: &ArgMatches) -> Result<u8> {
             print(String::from_utf8_lossy(&text).trim_end())
         }
         ENGINE => run::engine(),
-        name if UNBUILT.contains(&name) => {
-            Err(Error::usage(format!("this version does not have the command {name} yet; see CHANGELOG.md")))
-        }
+        "bench" => bench::bench(m),
+        DECODE => bench::decode(m),
         other => Err(Error::usage(format!("there is no command {other}"))),
     }
 }
@@ -321,7 +319,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn plan(m: &ArgMatches) -> Result<u8> {
-    let job = Job::resolve(flags::job(m, &variable)?)?;
+    let job = Job::resolve(flags::job(m, &variable, &[])?)?;
     let out = job.file.output.uri.as_deref().filter(|o| *o != "-").map(|_| job.output()).transpose()?;
     if let Some(out) = &out {
         let frozen = Plan::load_all(out)?;

@@ -1,5 +1,6 @@
 //! `run` and `retry`: plan or find the plan, supervise an engine, finish, report.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -28,6 +29,7 @@ use crate::sink::Format;
 use crate::store::{self, Output};
 use crate::supervise::{self, Finished, News};
 use crate::task::{Ledger, Totals};
+use crate::trace::Timeline;
 
 /// Counts SIGINT and SIGTERM from now on.
 fn signals() -> Result<Arc<AtomicUsize>> {
@@ -72,12 +74,13 @@ pub fn list(job: &Job, out: Option<&Output>) -> Result<Inputs> {
 /// `framemill run`.
 pub fn run(m: &ArgMatches, engine: Vec<String>) -> Result<u8> {
     let begun = Instant::now();
-    let mut file = flags::job(m, &variable)?;
+    let mut file = flags::job(m, &variable, &[])?;
     file.tasks = file.tasks.resolve(variable)?;
     let job = Job::resolve(file)?;
     let how = Telling::new(&job.file)?;
     let mut heart = Heartbeat::new(job.file.heartbeat.as_deref())?;
     let ended = run_job(&job, m.get_flag("append"), &how, engine, &mut heart, begun);
+    let ended = how.traced().and(ended);
     heart.end(ended.as_ref().map_or_else(Error::exit_code, |code| *code));
     ended
 }
@@ -99,7 +102,9 @@ fn run_job(
         Some(_) => {
             let out = job.output()?;
             let signals = signals()?;
+            let planning = Instant::now();
             let plans = planned(job, &out, append, how)?;
+            how.note("plan", planning);
             execute(job, &out, plans, how, engine, &signals, heart, begun)
         }
     }
@@ -171,12 +176,30 @@ pub fn retry(m: &ArgMatches, uri: &str, engine: Vec<String>) -> Result<u8> {
 struct Telling {
     progress: String,
     json: bool,
+    /// Where a timeline goes, and what is in it so far.
+    trace: Option<(PathBuf, RefCell<Timeline>)>,
 }
 
 impl Telling {
     fn new(job: &JobFile) -> Result<Telling> {
         Progress::new(&job.progress, 0)?;
-        Ok(Telling { progress: job.progress.clone(), json: job.json })
+        let trace = job.trace.clone().map(|file| (file, RefCell::default()));
+        let how = Telling { progress: job.progress.clone(), json: job.json, trace };
+        // Better now than after hours that it cannot be written.
+        how.traced()?;
+        Ok(how)
+    }
+
+    /// Notes work of this process itself that began at `begun` and ends now.
+    fn note(&self, what: &str, begun: Instant) {
+        if let Some((_, timeline)) = &self.trace {
+            timeline.borrow_mut().own(what, begun);
+        }
+    }
+
+    /// Writes the timeline, where one is wanted.
+    fn traced(&self) -> Result<()> {
+        self.trace.as_ref().map_or(Ok(()), |(file, timeline)| timeline.borrow().write(file))
     }
 }
 
@@ -243,7 +266,9 @@ fn execute(
     this.finished.peak_memory = supervise::peak_with(this.finished.peak_memory);
     let totals = Totals::read(&ledger, &plans)?;
     if totals.finished() {
+        let finishing = Instant::now();
         finish::finish(out, &plans, &totals)?;
+        how.note("finish", finishing);
     }
     this.samples = totals.samples - before.samples.min(totals.samples);
     this.tasks = totals.done - before.done;
@@ -301,7 +326,9 @@ fn supervised(
         command
     };
     let mut progress = Progress::new(&how.progress, inputs)?;
-    let result = supervise::run(job, &start, signals, &mut |news| match news {
+    let mut timeline = how.trace.as_ref().map(|(_, timeline)| timeline.borrow_mut());
+    let traced = timeline.as_deref_mut();
+    let result = supervise::run(job, &start, signals, traced, &mut |news| match news {
         News::Progress(now) => {
             progress.show(now);
             heart.beat(now);
@@ -369,6 +396,14 @@ fn streams(job: &JobFile) -> Result<()> {
     }
 }
 
+/// Moves what threads did into the timeline, where there is one.
+fn collect(progress: &pipeline::Progress, timeline: &mut supervise::Traced) {
+    if let Some(timeline) = timeline {
+        let (slices, dropped) = progress.slices();
+        timeline.add(slices, dropped);
+    }
+}
+
 /// One tar on standard output, in order, with no ledger.
 fn stream(job: &Job, how: &Telling, heart: &mut Heartbeat, begun: Instant) -> Result<u8> {
     if how.json && job.file.report.is_none() {
@@ -382,7 +417,12 @@ fn stream(job: &Job, how: &Telling, heart: &mut Heartbeat, begun: Instant) -> Re
     let inputs = list(job, None)?;
     let plan = Arc::new(Draft::new(&whole, inputs, HashSet::new(), 1, 0, &|_, _| {})?.unfrozen()?);
     let signals = signals()?;
-    let (stop, progress) = (Stop::default(), pipeline::Progress::default());
+    let (stop, progress) = (Stop::default(), pipeline::Progress::traced(how.trace.is_some()));
+    let mut timeline = how.trace.as_ref().map(|(_, timeline)| timeline.borrow_mut());
+    if let Some(timeline) = &mut timeline {
+        timeline.engine();
+    }
+    let mut timeline = timeline.as_deref_mut();
     let over = AtomicBool::new(false);
     let (bytes, gone) = (AtomicU64::new(0), AtomicBool::new(false));
     let mut shown = Progress::new(&how.progress, plan.header.inputs)?;
@@ -395,8 +435,10 @@ fn stream(job: &Job, how: &Telling, heart: &mut Heartbeat, begun: Instant) -> Re
                 let now = progress.look();
                 shown.show(&now);
                 heart.beat(&now);
+                collect(&progress, &mut timeline);
                 std::thread::sleep(std::time::Duration::from_millis(50));
             }
+            collect(&progress, &mut timeline);
             shown.end();
         });
         let pipe = Pipe { bytes: &bytes, gone: &gone };

@@ -31,6 +31,17 @@ pub(super) enum Message {
     End { key: UnitKey, attempt: u32, outcome: Result<Done> },
 }
 
+impl Message {
+    /// What handling it is called in a timeline.
+    pub fn name(&self) -> String {
+        match self {
+            Message::Open(info) => format!("open task {}", info.task),
+            Message::Sample { key, .. } => format!("sample of unit {}/{}", key.task, key.index),
+            Message::End { key, .. } => format!("end of unit {}/{}", key.task, key.index),
+        }
+    }
+}
+
 enum Entry {
     Memory(Box<Sample>),
     Disk(Place, Vec<usize>),
@@ -77,6 +88,13 @@ pub(super) struct Finish {
     writer: Option<ShardWriter>,
     rejects: Vec<Reject>,
     receipt: Receipt,
+}
+
+impl Finish {
+    /// The number of its task.
+    pub fn task(&self) -> u64 {
+        self.receipt.task
+    }
 }
 
 /// Takes messages until no more come.

@@ -785,7 +785,7 @@ mod video {
             let kept = (!self.looking()).then(|| frame.clone());
             let Some(scenes) = self.scenes.as_mut() else { return Ok(()) };
             let judged = scenes.push(&frame, pts, Waiting { frame: kept, moment });
-            match judged.map_err(|e| e.context(&self.exit.unit.uri))? {
+            match judged.map_err(|e| e.context(self.exit.unit.name()))? {
                 Some((waiting, begins)) => self.choose(waiting, begins),
                 None => Ok(()),
             }

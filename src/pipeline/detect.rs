@@ -16,6 +16,7 @@ use crate::error::{Class, Error, Result};
 use crate::geometry::Transform;
 use crate::sink::record::Detection;
 use crate::tensor::{Layout, Tensor};
+use crate::trace;
 
 /// What one detector found in one sample.
 struct Seen {
@@ -45,10 +46,12 @@ pub(super) fn stage(
         {
             if next.key.task == task { batch.push(next) } else { held = Some(next) }
         }
+        let span = trace::work(|| format!("detect in a batch of {}", batch.len()));
         let mut seen: Vec<Vec<Result<Vec<Found>>>> = Vec::new();
         for (i, worker) in workers.iter_mut().enumerate() {
             seen.push(look(&batch, i, worker));
         }
+        drop(span);
         let mut seen: Vec<_> = seen.into_iter().map(Vec::into_iter).collect();
         for numbered in batch {
             let Numbered { key, attempt, seq, item, credit } = numbered;

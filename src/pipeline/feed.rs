@@ -15,6 +15,7 @@ use super::{Numbered, Shared, stopping};
 use crate::backend::{Backend, Item, Pending, Processed};
 use crate::detect::Detector;
 use crate::error::Result;
+use crate::trace;
 
 /// A batch on its way.
 struct Begun<'a> {
@@ -38,6 +39,7 @@ pub(super) fn feed<'a>(
         let works = gather(shared, backend, from, begun.is_empty());
         let idle = works.is_empty();
         if !idle {
+            let _work = trace::work(|| format!("begin a batch of {}", works.len()));
             let items: Vec<Item> = works.iter().flat_map(|work| compute::items(shared.job, work)).collect();
             let pending = backend.submit(&shared.job.program, items);
             let view = |d: &'a Arc<Detector>| {
@@ -84,9 +86,11 @@ fn finish(
     to: &Sender<Numbered<Vec<Made>>>,
     errors: &Sender<Message>,
 ) -> bool {
+    let span = trace::work(|| format!("finish a batch of {}", batch.works.len()));
     let mut works = batch.works.into_iter();
     let mut results = (batch.pending)().into_iter();
     let mut views: Vec<_> = batch.views.into_iter().map(|pending| pending().into_iter()).collect();
+    drop(span);
     works.all(|work| {
         let note = |result: &Result<Processed>| {
             if let Ok(done) = result

@@ -7,6 +7,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, SendError, Sender};
 use serde_json::{Value, json};
 
+use crate::trace::{self, Kind};
+
 thread_local! {
     /// How long this thread has waited since its stage began.
     static WAITED_NS: Cell<u64> = const { Cell::new(0) };
@@ -61,12 +63,12 @@ impl Stage {
 
     /// Counts `wait` as waiting for input.
     pub fn starved<T>(&self, wait: impl FnOnce() -> T) -> T {
-        timed(&self.starved_ns, wait)
+        timed(&self.starved_ns, Kind::Starved, wait)
     }
 
     /// Counts `wait` as waiting for room.
     pub fn blocked<T>(&self, wait: impl FnOnce() -> T) -> T {
-        timed(&self.blocked_ns, wait)
+        timed(&self.blocked_ns, Kind::Blocked, wait)
     }
 
     /// Seconds summed over the stage's threads, and how long the busiest of them was busy.
@@ -92,10 +94,12 @@ impl Stage {
     }
 }
 
-fn timed<T>(sum: &AtomicU64, wait: impl FnOnce() -> T) -> T {
+fn timed<T>(sum: &AtomicU64, kind: Kind, wait: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let result = wait();
-    let waited = begun.elapsed().as_nanos() as u64;
+    let waited = begun.elapsed();
+    trace::wait(kind, begun, waited);
+    let waited = waited.as_nanos() as u64;
     sum.fetch_add(waited, Ordering::Relaxed);
     WAITED_NS.set(WAITED_NS.get() + waited);
     result

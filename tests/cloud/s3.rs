@@ -122,7 +122,7 @@ fn globs_lists_and_single_objects_find_what_they_find_on_disk() {
         let mut args = vec!["plan", "--freeze", "--root", root, "-o", out.path().to_str().unwrap()];
         inputs.iter().for_each(|input| args.extend(["-i", input]));
         let output = run(s3.port, &args);
-        let plans = framemill::plan::Plan::load_all(out.path()).unwrap();
+        let plans = framemill::plan::Plan::load_all(&framemill::store::Output::at(out.path())).unwrap();
         let plan = plans.first().unwrap_or_else(|| panic!("{}", errors(&output)));
         let units = plan.tasks().flat_map(|task| plan.units(task).unwrap());
         let units: Vec<_> = units.map(|u| (u.identity, u.name()[root.len()..].to_string(), u.bytes, u.cells)).collect();

@@ -1,0 +1,350 @@
+//! `framemill bench`: what a job costs on this machine, on each device and decoder, in numbers that can be believed.
+//!
+//! Promises: configurations run as a user would run them, as whole processes, in turns, warmed up; outputs are compared
+//! before speeds are, and what is not equal is not ranked; what could not be measured is told with its reason, never
+//! made up. The library prints nothing: how far it is goes to the caller.
+
+mod bottleneck;
+pub mod child;
+pub mod compare;
+mod even;
+#[cfg(test)]
+mod examples;
+mod lanes;
+mod machine;
+mod measure;
+mod output;
+pub mod page;
+pub mod price;
+pub mod rank;
+mod rates;
+pub mod result;
+mod sample;
+mod stats;
+pub mod synthetic;
+pub mod table;
+mod usage;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use crate::backend::device::{self, Device};
+use crate::decode::hardware;
+use crate::decode::route::Demand;
+use crate::error::{Error, Result};
+use crate::job::{Job, JobFile};
+use crate::program::Quality;
+use child::Runner;
+use machine::Machine;
+use measure::Series;
+use output::Output;
+use price::Prices;
+use result::{Bench, Missing, Rates, Rules, SCHEMA, Verdict};
+
+/// What is to be measured.
+pub struct Spec {
+    /// The job; its device, decoder, quality and threads are one choice where lists below are empty.
+    pub job: JobFile,
+    /// Devices, as in `--device`.
+    pub devices: Vec<String>,
+    /// Decoders, as in `--decoder`.
+    pub decoders: Vec<String>,
+    /// Qualities.
+    pub qualities: Vec<Quality>,
+    /// Numbers of threads; 0 for as many as there are cores.
+    pub threads: Vec<usize>,
+    /// So many rounds, whatever they give.
+    pub rounds: Option<usize>,
+    /// When measuring ends at the latest; a round that has begun is finished.
+    pub time_limit: Duration,
+    /// Be content with less: wider intervals, no break-even.
+    pub quick: bool,
+    /// What machines cost.
+    pub prices: Prices,
+    /// What this machine is called.
+    pub name: Option<String>,
+    /// What the media were made from.
+    pub synthetic: Option<String>,
+    /// Where runs write.
+    pub scratch: PathBuf,
+}
+
+/// One way to run the job.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Way {
+    pub name: String,
+    pub device: String,
+    pub decoder: String,
+    pub quality: Quality,
+    pub threads: usize,
+}
+
+impl Way {
+    /// The job as it runs this way.
+    pub fn job(&self, job: &JobFile) -> JobFile {
+        JobFile {
+            device: self.device.clone(),
+            decoder: self.decoder.clone(),
+            quality: self.quality,
+            threads: self.threads,
+            ..job.clone()
+        }
+    }
+
+    /// Why this machine cannot run it, if it cannot.
+    fn missing(&self) -> Result<Option<String>> {
+        let device: Device = self.device.parse()?;
+        let decoder: Demand = self.decoder.parse()?;
+        if let Err(e) = device::check(device) {
+            return Ok(Some(e.message));
+        }
+        match decoder {
+            Demand::Hardware(kind) => Ok(hardware::find(kind).err()),
+            _ => Ok(None),
+        }
+    }
+
+    /// The word for the quality.
+    pub fn quality(&self) -> &'static str {
+        if self.quality == Quality::Fast { "fast" } else { "exact" }
+    }
+}
+
+/// All combinations of what was asked for; names tell only what differs.
+fn ways(spec: &Spec) -> Vec<Way> {
+    let or = |list: &[String], one: &str| if list.is_empty() { vec![one.to_string()] } else { list.to_vec() };
+    let devices = or(&spec.devices, &spec.job.device);
+    let decoders = or(&spec.decoders, &spec.job.decoder);
+    let qualities = if spec.qualities.is_empty() { vec![spec.job.quality] } else { spec.qualities.clone() };
+    let threads = if spec.threads.is_empty() { vec![spec.job.threads] } else { spec.threads.clone() };
+    let mut ways = Vec::new();
+    for quality in &qualities {
+        for device in &devices {
+            for decoder in &decoders {
+                for threads in &threads {
+                    let mut way = Way {
+                        name: format!("{device}/{decoder}"),
+                        device: device.clone(),
+                        decoder: decoder.clone(),
+                        quality: *quality,
+                        threads: *threads,
+                    };
+                    if qualities.len() > 1 {
+                        way.name += &format!("/{}", way.quality());
+                    }
+                    if spec.threads.len() > 1 {
+                        way.name += &format!("/{threads} threads");
+                    }
+                    if !ways.contains(&way) {
+                        ways.push(way);
+                    }
+                }
+            }
+        }
+    }
+    ways
+}
+
+/// Measures. `start` gives this program, without arguments; `news` hears how far it is.
+///
+/// # Errors
+/// Usage, where the job or a list cannot be; unavailable, where nothing that was asked for is on this machine; store.
+pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, news: &mut dyn FnMut(&str)) -> Result<Bench> {
+    let begun = Instant::now();
+    if spec.job.input.root.is_none() {
+        // So that keys are the same on a machine that has the media elsewhere.
+        spec.job.input.root = sample::root(&spec.job.input.uri);
+    }
+    let job = Job::resolve(spec.job.clone())?;
+    let machine = Machine::here(spec.name.as_deref());
+    let sample = sample::list(&job, spec.synthetic.as_deref())?;
+    news(&format!("{}: {}", machine.name, sample.text()));
+    let (mut here, mut not_here) = (Vec::new(), Vec::new());
+    for way in ways(&spec) {
+        match way.missing()? {
+            None => here.push(way),
+            Some(why) => {
+                news(&format!("{}: not here: {why}", way.name));
+                not_here.push(Missing { name: way.name, why });
+            }
+        }
+    }
+    if here.is_empty() {
+        let all = not_here.iter().map(|m| format!("{}: {}", m.name, m.why)).collect::<Vec<_>>().join("; ");
+        return Err(Error::unavailable(format!("nothing that was asked for is on this machine: {all}")));
+    }
+    let scratch = child::scratch(&spec.scratch)?;
+    let gpu = here.iter().any(|w| w.device.starts_with("cuda") || w.decoder == "nvdec");
+    let runner = Runner::new(start, scratch.0.clone(), gpu);
+    news("measuring memory and disk");
+    let rates = Rates {
+        memory: rates::memory(job.threads, Duration::from_millis(300)),
+        disk: rates::disk(&scratch.0, if spec.quick { 64 << 20 } else { 256 << 20 }),
+    };
+    let mut series: Vec<Series> = here.into_iter().map(Series::new).collect();
+    for one in &mut series {
+        news(&format!("{}: warming up", one.way.name));
+        one.warm(&runner, &spec.job);
+    }
+    hold_against_each_other(&mut series);
+    measure::decode_alone(&mut series, &runner, &spec.job, news);
+    let ended = measure::rounds(&mut series, &runner, &spec, begun, news);
+    measure::device_speeds(&mut series, &runner, &machine);
+    let break_even = even::find(&series, &runner, &spec, &sample, begun, news);
+    let mut noise = machine_noise(&machine);
+    noise.extend(measure::others(&series, machine.cores));
+    let setting =
+        measure::Setting { machine: &machine, sample: &sample, rates: &rates, prices: &spec.prices, job: &job };
+    let configurations = series.iter().map(|s| s.tell(&setting)).collect();
+    Ok(Bench {
+        schema: SCHEMA,
+        framemill: env!("CARGO_PKG_VERSION").into(),
+        made: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+        seconds: begun.elapsed().as_secs_f64(),
+        job: job.identity()["job"].clone(),
+        rules: Rules {
+            statistics: stats::METHOD.into(),
+            rounds: ended,
+            equality: output::EQUALITY.into(),
+            noise: measure::NOISE.into(),
+        },
+        machine,
+        sample,
+        rates,
+        configurations,
+        not_here,
+        break_even,
+        noise,
+    })
+}
+
+/// Compares each output with its quality's reference.
+fn hold_against_each_other(series: &mut [Series]) {
+    let qualities: Vec<Quality> = series.iter().map(|s| s.way.quality).collect();
+    for quality in qualities {
+        let of = |s: &Series| s.way.quality == quality && s.output.is_some();
+        let plain = |s: &Series| of(s) && s.way.device == "cpu" && matches!(&*s.way.decoder, "software" | "auto");
+        let Some(i) = series.iter().position(plain).or_else(|| series.iter().position(of)) else { continue };
+        let (name, reference) = (series[i].way.name.clone(), series[i].output.clone());
+        let Some(reference): Option<Output> = reference else { continue };
+        for (j, one) in series.iter_mut().enumerate().filter(|(_, s)| of(s)) {
+            let Some(output) = &one.output else { continue };
+            (one.verdict, one.compared) = match j == i {
+                true => (Verdict::Reference, "what the others of its quality are held against".into()),
+                false => {
+                    let (verdict, what) = output.against(&reference);
+                    (verdict, format!("against {name}: {what}"))
+                }
+            };
+        }
+    }
+}
+
+fn machine_noise(machine: &Machine) -> Vec<String> {
+    let mut noise = Vec::new();
+    if !machine.optimized {
+        noise.push("this framemill was built without optimisation: its numbers tell nothing about a release".into());
+    }
+    if let Some([load, ..]) = machine.load.value
+        && load > measure::BUSY_LOAD * machine.cores as f64
+    {
+        noise.push(format!("the machine was busy before the start: load {load:.2} on {} cores", machine.cores));
+    }
+    match machine.governor.value.as_deref() {
+        None | Some("performance") => {}
+        Some(other) => {
+            noise.push(format!("the processor's clock is chosen by the governor `{other}`, not `performance`"))
+        }
+    }
+    noise
+}
+
+impl Bench {
+    /// The exit code: 0; 3 where a run failed or fell back, or nothing could be ranked; 70 where outputs that must be
+    /// equal are different.
+    pub fn exit_code(&self) -> u8 {
+        let any = |verdict| self.configurations.iter().any(|c| c.verdict == verdict);
+        let fell_back = self.configurations.iter().any(|c| !c.fallbacks.is_empty());
+        match () {
+            () if any(Verdict::Different) => 70,
+            () if any(Verdict::Failed) || fell_back || self.ranked().is_empty() => 3,
+            () => 0,
+        }
+    }
+
+    /// Writes the report.
+    ///
+    /// # Errors
+    /// Store.
+    pub fn write(&self, file: &Path) -> Result<()> {
+        crate::store::replace(file, (self.json() + "\n").as_bytes())
+    }
+
+    /// The report as text.
+    pub fn json(&self) -> String {
+        let value: Value = serde_json::to_value(self).unwrap_or_default();
+        serde_json::to_string_pretty(&value).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> Spec {
+        Spec {
+            job: JobFile::default(),
+            devices: vec!["cpu".into(), "wgpu".into()],
+            decoders: Vec::new(),
+            qualities: vec![Quality::Exact],
+            threads: Vec::new(),
+            rounds: None,
+            time_limit: Duration::from_secs(1),
+            quick: true,
+            prices: Prices::default(),
+            name: None,
+            synthetic: None,
+            scratch: PathBuf::new(),
+        }
+    }
+
+    #[test]
+    fn names_tell_what_differs() {
+        let names = |spec: &Spec| ways(spec).into_iter().map(|w| w.name).collect::<Vec<_>>();
+        assert_eq!(names(&spec()), ["cpu/auto", "wgpu/auto"]);
+        let more = Spec {
+            devices: vec!["cpu".into(), "cpu".into()],
+            qualities: vec![Quality::Exact, Quality::Fast],
+            threads: vec![1, 2],
+            ..spec()
+        };
+        assert_eq!(
+            names(&more),
+            [
+                "cpu/auto/exact/1 threads",
+                "cpu/auto/exact/2 threads",
+                "cpu/auto/fast/1 threads",
+                "cpu/auto/fast/2 threads"
+            ],
+            "what is named twice runs once"
+        );
+    }
+
+    #[test]
+    fn what_is_not_here_says_why() {
+        let way = |device: &str, decoder: &str| Way {
+            name: String::new(),
+            device: device.into(),
+            decoder: decoder.into(),
+            quality: Quality::Exact,
+            threads: 1,
+        };
+        assert_eq!(way("cpu", "software").missing().unwrap(), None);
+        assert!(way("cuda:999", "software").missing().unwrap().is_some());
+        assert_eq!(way("tpu", "software").missing().unwrap_err().exit_code(), 2);
+        assert_eq!(way("cpu", "magic").missing().unwrap_err().exit_code(), 2);
+    }
+}
