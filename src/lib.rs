@@ -28,6 +28,7 @@ pub mod store;
 pub mod finish;
 pub mod input;
 pub mod job;
+pub mod notice;
 pub mod pipeline;
 pub mod plan;
 pub mod report;

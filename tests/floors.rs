@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 7] = [
     &["op", "program", "rng"],
     &["backend", "decode", "detect"],
     &["sample", "sink", "store"],
-    &["finish", "input", "job", "pipeline", "plan", "report", "supervise", "task"],
+    &["finish", "input", "job", "notice", "pipeline", "plan", "report", "supervise", "task"],
     &["cli"],
 ];
 

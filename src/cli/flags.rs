@@ -97,16 +97,16 @@ const FLAGS: &[Flag] = &[
     flag("json", "json", Switch, "", "Print JSON: of a run its report, as the last line of standard output"),
     flag("heartbeat", "heartbeat", Text, "FILE", "Write how far it is here every second: an old file tells a hang"),
     flag("price-per-hour", "price_per_hour", Text, "X", "What this machine costs an hour: the report tells what the run cost"),
+    flag("summary", "summary", Text, "FILE", "Write a small JSON of how the run ended here; in a Kubernetes pod its termination message unless given"),
+    flag("metrics", "metrics", Text, "HOST:PORT", "Serve Prometheus metrics here while the run lives; :PORT on all addresses"),
+    flag("notice", "notice", Text, "auto|aws|gcp|azure|none", "Whose notices that the machine will be taken away are listened to"),
+    flag("notice-endpoint", "notice_endpoint", Text, "URL", "Where to ask for them instead of the cloud's own address"),
     flag("progress", "progress", Text, "auto|bar|lines|json|none", "How to show progress"),
 ];
 
 /// Flags of INTERFACE's that belong to parts which this version does not have: (flag, what).
-const UNBUILT: &[(&str, &str)] = &[
-    ("scenes", "scene detection"),
-    ("deinterlace", "deinterlacing"),
-    ("metrics", "a metrics endpoint"),
-    ("trace", "tracing to a file"),
-];
+const UNBUILT: &[(&str, &str)] =
+    &[("scenes", "scene detection"), ("deinterlace", "deinterlacing"), ("trace", "tracing to a file")];
 
 /// Adds the job's flags to a command.
 pub fn add(mut command: Command) -> Command {

@@ -1,9 +1,12 @@
 //! The command line: the only floor that prints, installs signal handlers and decides exit codes.
 
+mod dagster;
 mod decoders;
 mod devices;
 mod flags;
 mod heartbeat;
+mod listeners;
+mod metrics;
 mod model;
 mod pipe;
 pub mod preview;
