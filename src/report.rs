@@ -98,7 +98,13 @@ pub fn summary(code: u8, report: Option<&Value>, error: Option<&str>, output: Op
     let count = |path: &str| at(path).as_u64();
     let left = count("/tasks/planned").zip(count("/tasks/done")).map(|(planned, done)| planned - done);
     let by = at("/this_run/interrupted_by");
+    let number = |path: &str| count(path).unwrap_or(0);
+    let rejects = || match (number("/inputs/rejected"), number("/inputs/found")) {
+        (0, found) => format!("no sample came out of {found} inputs"),
+        (rejected, found) => format!("{rejected} of {found} inputs were rejected"),
+    };
     let message = error.map(str::to_string).or_else(|| by.as_str().map(str::to_string));
+    let message = message.or_else(|| (code == 3).then(rejects));
     let mut summary = json!({
         "exit_code": code,
         "outcome": outcome,
@@ -230,6 +236,8 @@ mod tests {
         let small = summary(75, Some(&report), None, Some("out"));
         assert_eq!((&small["outcome"], &small["tasks"]["left"]), (&json!("interrupted"), &json!(5)));
         assert_eq!((&small["message"], &small["fallbacks"]), (&json!("aws: gone at noon"), &json!(1)));
+        let rejecting = json!({ "inputs": { "found": 5, "rejected": 2 }, "samples": 9 });
+        assert_eq!(summary(3, Some(&rejecting), None, None)["message"], "2 of 5 inputs were rejected");
         // Control characters take six bytes each.
         let long = summary(74, None, Some(&"\u{1}\u{fc}".repeat(9000)), Some(&"o".repeat(3000)));
         assert!(long.to_string().len() < SUMMARY, "{}", long.to_string().len());

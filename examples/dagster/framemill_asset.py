@@ -7,6 +7,7 @@ and rejected inputs, the fingerprint of the job, and a digest of the dataset as 
 """
 
 import os
+import re
 
 import dagster as dg
 
@@ -26,9 +27,12 @@ def dataset(context: dg.AssetExecutionContext, config: Job, pipes: dg.PipesSubpr
     command = [FRAMEMILL, "run", "-i", config.input, "-o", config.output, *config.arguments]
     try:
         return pipes.run(command=command, context=context).get_materialize_result()
-    except dg.DagsterPipesExecutionError as error:
+    except dg.DagsterError as error:
         # Dagster tells the code in its message alone.
-        code = int(str(error).rsplit(" ", 1)[-1])
+        told = re.search(r"failed with code (-?\d+)", str(error))
+        if told is None:
+            raise
+        code = int(told[1])
         # 3 is a matter of the data, 2, 69 and 78 of the configuration: no retry helps.
         raise dg.Failure(f"framemill ended with {code}", allow_retries=code in AGAIN) from error
 

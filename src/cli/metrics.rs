@@ -300,3 +300,47 @@ fn kinds(all: &Snapshot) -> Vec<(String, f64)> {
     let named = |(kind, count): (&RejectKind, &u64)| (kind.to_string(), *count as f64);
     all.kinds.iter().map(named).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_go_on_where_an_engine_is_replaced() {
+        let mut metrics = Metrics::serve("127.0.0.1:0", &JobFile::default()).unwrap();
+        let count = |done| -> Option<Count> { Some(Box::new(move || Ok(done))) };
+        metrics.begin(Tasks { planned: 9, done: 2, own: 4 }, count(5));
+        let look = |samples, busy| Snapshot {
+            samples,
+            tasks: 1,
+            kinds: [(RejectKind::Corrupt, 1)].into(),
+            stages: vec![StageLook { stage: "decode".into(), threads: 2, busy, ..StageLook::default() }],
+            ..Snapshot::default()
+        };
+        metrics.look(&look(5, 1.5));
+        metrics.restart();
+        metrics.look(&look(3, 0.5));
+        metrics.interrupted();
+        let mut registry = Registry::with_prefix("framemill");
+        registry.register_collector(Box::new(metrics.state.clone()));
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "framemill_samples_total 8.0",
+            "framemill_rejects_total{kind=\"corrupt\"} 2.0",
+            "framemill_stage_seconds_total{stage=\"decode\",state=\"busy\"} 2.0",
+            "framemill_stage_threads{stage=\"decode\"} 2.0",
+            "framemill_engine_restarts_total 1.0",
+            // Two before, two of this process.
+            "framemill_tasks_left 5.0",
+            "framemill_worker_tasks_left 2.0",
+            "framemill_interrupted 1.0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        metrics.state.numbers().counted = 7;
+        text.clear();
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("framemill_tasks_left 2.0"), "others have done some: {text}");
+    }
+}
