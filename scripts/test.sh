@@ -16,10 +16,21 @@ if [ ! -x "$python/bin/python" ]; then
   python3 -m venv "$python"
 fi
 "$python/bin/pip" install -q --disable-pip-version-check 'pillow>=13,<14' numpy pyarrow webdataset duckdb \
-  safetensors datasets onnxruntime pycocotools 'moto[server]' scenedetect opencv-python-headless jsonschema
+  safetensors datasets onnxruntime pycocotools 'moto[server]' scenedetect opencv-python-headless jsonschema \
+  prometheus_client 'dagster==1.13.*' 'luigi==3.8.*'
 # CUDA's compiler library, where there is one for this machine: without it the kernels' images are not made again.
 "$python/bin/pip" install -q --disable-pip-version-check nvidia-cuda-nvrtc-cu12==12.0.140 ||
   echo "test: NVRTC cannot be installed here: its test will skip"
+# Orchestrators that are heavy, or do not go together, have environments of their own.
+if [ "${1:-}" = --full ]; then
+  export FRAMEMILL_ORCHESTRATORS="$PWD/target/orchestrators"
+  orchestrator() {
+    [ -x "$FRAMEMILL_ORCHESTRATORS/$1/bin/python" ] || python3 -m venv "$FRAMEMILL_ORCHESTRATORS/$1"
+    "$FRAMEMILL_ORCHESTRATORS/$1/bin/pip" install -q --disable-pip-version-check "${@:2}"
+  }
+  orchestrator airflow 'apache-airflow==3.3.*'
+  orchestrator prefect 'prefect==3.8.*' 'fastapi<0.140'
+fi
 export FRAMEMILL_PYTHON="$PWD/$python/bin/python"
 cargo fmt --all -- --check
 cargo clippy -q --all-targets -- -D warnings

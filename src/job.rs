@@ -24,6 +24,7 @@ use crate::detect::spec::{DetectSpec, Labels, Then};
 use crate::detect::{Act, Around, Detector};
 use crate::error::{Error, Result};
 use crate::input::{InputSpec, local_path};
+use crate::notice;
 use crate::op::{self, Op};
 use crate::program::yuv::Chroma;
 use crate::program::{Program, Quality, Settings};
@@ -291,6 +292,17 @@ pub struct JobFile {
     pub report: Option<PathBuf>,
     /// Print JSON: of a run its report, as the last line of standard output.
     pub json: bool,
+    /// File for a small JSON of how the run ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<PathBuf>,
+    /// Where Prometheus metrics are served while the run lives: `HOST:PORT`, or `:PORT` on all addresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
+    /// Whose notices that the machine will be taken away are listened to.
+    pub notice: notice::Source,
+    /// Where to ask for them instead of the cloud's own address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notice_endpoint: Option<String>,
     /// How progress is shown: auto, bar, lines, json or none.
     pub progress: String,
     /// File that is written anew every second of a run.
@@ -340,10 +352,14 @@ impl Default for JobFile {
             max_rejects: MaxRejects::Count(0),
             allow_empty: false,
             stall_timeout: Rational::seconds(60),
-            grace: Rational::seconds(20),
+            grace: Rational::seconds(25),
             lease: Rational::seconds(60),
             report: None,
             json: false,
+            summary: None,
+            metrics: None,
+            notice: notice::Source::default(),
+            notice_endpoint: None,
             progress: "auto".into(),
             heartbeat: None,
             trace: None,
@@ -581,6 +597,10 @@ impl Job {
                 "lease",
                 "report",
                 "json",
+                "summary",
+                "metrics",
+                "notice",
+                "notice_endpoint",
                 "progress",
                 "heartbeat",
                 "trace",

@@ -30,6 +30,7 @@ pub mod finish;
 pub mod input;
 pub mod job;
 pub mod lease;
+pub mod notice;
 pub mod pipeline;
 pub mod plan;
 pub mod report;

@@ -50,7 +50,8 @@ use collect::{Collector, Message, commit};
 use decode::{Exit, Halt, Work};
 use decoders::Decoders;
 use fallbacks::Fallbacks;
-use meter::Stage;
+pub use meter::StageLook;
+use meter::{Stage, Stages};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -96,6 +97,11 @@ pub struct Progress {
     rejected: AtomicU64,
     frames: AtomicU64,
     tasks: AtomicU64,
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
+    fallbacks: AtomicU64,
+    kinds: Mutex<BTreeMap<RejectKind, u64>>,
+    stages: Stages,
     flying: Mutex<BTreeMap<UnitKey, Arc<AtomicU64>>>,
     trace: Option<Recorder>,
 }
@@ -113,6 +119,16 @@ pub struct Snapshot {
     pub frames: u64,
     /// Tasks committed.
     pub tasks: u64,
+    /// Bytes of the inputs that are through.
+    pub bytes_read: u64,
+    /// Bytes of the objects committed.
+    pub bytes_written: u64,
+    /// Frames and units that ran elsewhere than was demanded.
+    pub fallbacks: u64,
+    /// Units rejected, by kind.
+    pub kinds: BTreeMap<RejectKind, u64>,
+    /// The stages that have begun.
+    pub stages: Vec<StageLook>,
     /// Units in decoders, with a number that grows while they live.
     pub flying: Vec<(UnitKey, u64)>,
 }
@@ -129,9 +145,14 @@ impl Progress {
     fn sample(&self) {
         self.samples.fetch_add(1, Ordering::Relaxed);
     }
-    fn input(&self, whole: bool, rejected: bool) {
+    fn input(&self, whole: bool, bytes: u64) {
         self.inputs.fetch_add(u64::from(whole), Ordering::Relaxed);
-        self.rejected.fetch_add(u64::from(rejected), Ordering::Relaxed);
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+    }
+    fn reject(&self, kind: RejectKind) {
+        self.inputs.fetch_add(1, Ordering::Relaxed);
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.kinds).entry(kind).or_default() += 1;
     }
     /// What there is now.
     pub fn look(&self) -> Snapshot {
@@ -143,6 +164,11 @@ impl Progress {
             rejected: count(&self.rejected),
             frames: count(&self.frames),
             tasks: count(&self.tasks),
+            bytes_read: count(&self.bytes_read),
+            bytes_written: count(&self.bytes_written),
+            fallbacks: count(&self.fallbacks),
+            kinds: lock(&self.kinds).clone(),
+            stages: self.stages.look(),
             flying: flying.iter().map(|(k, n)| (*k, count(n))).collect(),
         }
     }
@@ -199,7 +225,7 @@ struct Shared<'a> {
     left: Mutex<Vec<String>>,
     again: Mutex<Vec<u64>>,
     streamed: Mutex<Vec<(Receipt, Vec<Reject>)>>,
-    fallbacks: Fallbacks,
+    fallbacks: Fallbacks<'a>,
     /// What decodes: what the job demands, where it is there.
     #[cfg_attr(not(feature = "ffmpeg"), expect(dead_code, reason = "without FFmpeg there are no videos"))]
     decoder: Demand,
@@ -208,12 +234,12 @@ struct Shared<'a> {
     /// The device reads frames where a decoder left them on it.
     surfaces: bool,
     decoders: Decoders,
-    decode: Stage,
-    compute: Stage,
-    detect: Stage,
-    encode: Stage,
-    sink: Stage,
-    commit: Stage,
+    decode: &'a Stage,
+    compute: &'a Stage,
+    detect: &'a Stage,
+    encode: &'a Stage,
+    sink: &'a Stage,
+    commit: &'a Stage,
 }
 
 impl<'a> Shared<'a> {
@@ -227,7 +253,7 @@ impl<'a> Shared<'a> {
         out: Option<Output>,
         stop: &'a Stop,
         progress: &'a Progress,
-        fallbacks: Fallbacks,
+        fallbacks: Fallbacks<'a>,
         surfaces: bool,
     ) -> Result<Self> {
         let memory = job.file.memory.0;
@@ -259,12 +285,12 @@ impl<'a> Shared<'a> {
             surfaces,
             decoders: Decoders::default(),
             fallbacks,
-            decode: Stage::default(),
-            compute: Stage::default(),
-            detect: Stage::default(),
-            encode: Stage::default(),
-            sink: Stage::default(),
-            commit: Stage::default(),
+            decode: &progress.stages.decode,
+            compute: &progress.stages.compute,
+            detect: &progress.stages.detect,
+            encode: &progress.stages.encode,
+            sink: &progress.stages.sink,
+            commit: &progress.stages.commit,
         })
     }
 }
@@ -294,7 +320,9 @@ impl Shared<'_> {
             leases.done(task);
         }
     }
-    fn committed(&self) {
+    fn committed(&self, receipt: &Receipt) {
+        let bytes = receipt.objects.iter().map(|object| object.bytes).sum();
+        self.progress.bytes_written.fetch_add(bytes, Ordering::Relaxed);
         self.progress.tasks.fetch_add(1, Ordering::Relaxed);
     }
     fn spool_folder(&self) -> PathBuf {
@@ -370,7 +398,7 @@ pub fn run(
         }
     };
     let memory = job.file.memory.0;
-    let fallbacks = Fallbacks::new(job.file.fallback == Fallback::Warn);
+    let fallbacks = Fallbacks::new(job.file.fallback == Fallback::Warn, &progress.fallbacks);
     let opened = device::open(job.device, job.file.fallback == Fallback::Forbid, memory / 4)?;
     if let Some(reason) = &opened.missing {
         fallbacks.device(&job.device.to_string(), reason);
@@ -446,7 +474,7 @@ fn renew(leases: &Leases, over: &AtomicBool) {
 }
 
 /// The decoder that the job demands, or software where it is not there and that may be.
-fn decoder(job: &Job, fallbacks: &Fallbacks) -> Result<Demand> {
+fn decoder(job: &Job, fallbacks: &Fallbacks<'_>) -> Result<Demand> {
     let Demand::Hardware(kind) = job.decoder else { return Ok(job.decoder) };
     match hardware::find(kind) {
         Ok(_) => Ok(job.decoder),
@@ -461,18 +489,15 @@ fn decoder(job: &Job, fallbacks: &Fallbacks) -> Result<Demand> {
 }
 
 fn timing(shared: &Shared, wall: Duration) -> Value {
-    let stages = [
-        ("decode", &shared.decode),
-        ("compute", &shared.compute),
-        ("detect", &shared.detect),
-        ("encode", &shared.encode),
-        ("sink", &shared.sink),
-        ("commit", &shared.commit),
-    ];
     let mut seconds = serde_json::Map::new();
     seconds.insert("wall".into(), json!((wall.as_secs_f64() * 1e3).round() / 1e3));
     let mut queues = serde_json::Map::new();
-    let stages = stages.into_iter().filter(|(name, _)| *name != "detect" || !shared.job.detectors.is_empty());
+    let stages = shared
+        .progress
+        .stages
+        .named()
+        .into_iter()
+        .filter(|(name, _)| *name != "detect" || !shared.job.detectors.is_empty());
     for (name, stage) in stages {
         seconds.insert(name.into(), stage.report());
         if name != "decode" {

@@ -19,6 +19,8 @@ pub struct ThisRun {
     pub wall: f64,
     /// Why engine processes were replaced.
     pub restarts: Vec<String>,
+    /// Who asked it to stop: a signal's name, or a cloud's words.
+    pub interrupted_by: Option<String>,
 }
 
 /// The report as INTERFACE.md describes it.
@@ -65,10 +67,70 @@ pub fn report(job: &Job, fingerprint: &str, totals: &Totals, run: &ThisRun) -> V
             "tasks": run.tasks,
             "packets_fed": timing["packets_fed"].as_u64().unwrap_or(0),
             "interrupted": run.finished.interrupted,
+            "interrupted_by": run.interrupted_by.as_ref().filter(|_| run.finished.interrupted),
             "left_open": run.finished.outcome.left,
             "engine_restarts": run.restarts,
         },
     })
+}
+
+/// The exit codes, each with its word.
+pub const OUTCOMES: [(u8, &str); 8] = [
+    (0, "done"),
+    (2, "usage"),
+    (3, "rejects"),
+    (69, "unavailable"),
+    (70, "bug"),
+    (74, "store"),
+    (75, "interrupted"),
+    (78, "other_job"),
+];
+
+/// What Kubernetes keeps of a termination message, in bytes.
+const SUMMARY: usize = 4096;
+
+/// What an orchestrator keeps of a run: one object of at most 4096 bytes, newline included. `report` is the run's; where
+/// it ended with an error there is none.
+pub fn summary(code: u8, report: Option<&Value>, error: Option<&str>, output: Option<&str>) -> Value {
+    let outcome = OUTCOMES.iter().find(|(c, _)| *c == code).map_or("reader_gone", |(_, word)| word);
+    let report = report.unwrap_or(&Value::Null);
+    let at = |path: &str| report.pointer(path).cloned().unwrap_or_default();
+    let count = |path: &str| at(path).as_u64();
+    let left = count("/tasks/planned").zip(count("/tasks/done")).map(|(planned, done)| planned - done);
+    let by = at("/this_run/interrupted_by");
+    let number = |path: &str| count(path).unwrap_or(0);
+    let rejects = || match (number("/inputs/rejected"), number("/inputs/found")) {
+        (0, found) => format!("no sample came out of {found} inputs"),
+        (rejected, found) => format!("{rejected} of {found} inputs were rejected"),
+    };
+    let message = error.map(str::to_string).or_else(|| by.as_str().map(str::to_string));
+    let message = message.or_else(|| (code == 3).then(rejects));
+    let mut summary = json!({
+        "exit_code": code,
+        "outcome": outcome,
+        "message": message,
+        "version": env!("CARGO_PKG_VERSION"),
+        "output": output,
+        "fingerprint": at("/fingerprint"),
+        "device": at("/device"),
+        "samples": at("/samples"),
+        "inputs": { "found": at("/inputs/found"), "done": at("/inputs/done"), "rejected": at("/inputs/rejected") },
+        "frames": { "decoded": at("/frames/decoded"), "sampled": at("/frames/sampled"), "corrupt": at("/frames/corrupt") },
+        "bytes": at("/bytes"),
+        "tasks": { "planned": at("/tasks/planned"), "done": at("/tasks/done"), "left": left },
+        "fallbacks": report["fallbacks"].as_array().map(Vec::len),
+        "seconds": at("/seconds/wall"),
+        "cost": at("/cost/this_run"),
+    });
+    // Only what is written by others can be long.
+    for key in ["message", "output", "device"] {
+        while summary.to_string().len() >= SUMMARY {
+            let Some(text) = summary[key].as_str().filter(|text| text.len() > 8) else { break };
+            let half = text.char_indices().map(|(i, _)| i).take_while(|i| *i <= text.len() / 2).last().unwrap_or(0);
+            summary[key] = json!(format!("{}...", &text[..half]));
+        }
+    }
+    summary
 }
 
 /// What this process cost, and a thousand of its samples; null where no price is given.
@@ -166,6 +228,27 @@ pub fn text(report: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_summary_is_small_and_its_codes_are_the_errors() {
+        let report = json!({ "samples": 7, "tasks": { "planned": 9, "done": 4 }, "seconds": { "wall": 1.5 },
+            "fallbacks": [1], "this_run": { "interrupted_by": "aws: gone at noon" } });
+        let small = summary(75, Some(&report), None, Some("out"));
+        assert_eq!((&small["outcome"], &small["tasks"]["left"]), (&json!("interrupted"), &json!(5)));
+        assert_eq!((&small["message"], &small["fallbacks"]), (&json!("aws: gone at noon"), &json!(1)));
+        let rejecting = json!({ "inputs": { "found": 5, "rejected": 2 }, "samples": 9 });
+        assert_eq!(summary(3, Some(&rejecting), None, None)["message"], "2 of 5 inputs were rejected");
+        // Control characters take six bytes each.
+        let long = summary(74, None, Some(&"\u{1}\u{fc}".repeat(9000)), Some(&"o".repeat(3000)));
+        assert!(long.to_string().len() < SUMMARY, "{}", long.to_string().len());
+        assert!(long["message"].as_str().unwrap().ends_with("...") && long["output"].as_str().unwrap().len() == 3000);
+        use crate::error::Error;
+        let e = "x";
+        let errors = [Error::usage(e), Error::unavailable(e), Error::bug(e), Error::store(e), Error::interrupted(e)];
+        for error in errors.iter().chain([&Error::other_job(e)]) {
+            assert!(OUTCOMES.iter().any(|(code, _)| *code == error.exit_code()));
+        }
+    }
 
     #[test]
     fn the_bottleneck_is_the_busiest_threads_stage() {

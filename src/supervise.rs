@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ use crate::error::{Error, RejectKind, Result};
 use crate::job::values::TaskShare;
 use crate::job::{Job, JobFile};
 use crate::lease;
+use crate::notice::Notice;
 use crate::pipeline::{self, Observer, Outcome, Progress, Snapshot, Stop, Suspects, Target, UnitKey};
 use crate::plan::Plan;
 use crate::store;
@@ -82,15 +84,42 @@ pub enum News<'a> {
 /// The timeline of a run that wants one.
 pub type Traced<'a> = Option<&'a mut Timeline>;
 
+/// The requests to stop that reach a run. The first lets it finish what fits in the grace period, a second signal ends
+/// it at once. A cloud's notice counts as a first one: the signals that follow it as the machine goes down are no second.
+#[derive(Debug, Default)]
+pub struct Requests {
+    signals: AtomicUsize,
+    first: OnceLock<String>,
+}
+
+impl Requests {
+    /// A signal came, of this name.
+    pub fn signal(&self, name: &str) {
+        self.first.get_or_init(|| name.to_string());
+        self.signals.fetch_add(1, Ordering::Relaxed);
+    }
+    /// A cloud will take the machine away.
+    pub fn notice(&self, notice: &Notice) {
+        self.first.get_or_init(|| notice.to_string());
+    }
+    /// Who was the first to ask.
+    pub fn by(&self) -> Option<&str> {
+        self.first.get().map(String::as_str)
+    }
+    fn urgent(&self) -> bool {
+        self.signals.load(Ordering::Relaxed) > 1
+    }
+}
+
 /// Runs `job`, whose plan lies in its output, in engine processes. `engine` starts one (this program with its hidden command);
-/// `signals` counts the requests to stop.
+/// `requests` are those to stop.
 ///
 /// # Errors
 /// The engine's first error; a bug where engines die for no reason.
 pub fn run(
     job: &Job,
     engine: &dyn Fn() -> Command,
-    signals: &AtomicUsize,
+    requests: &Requests,
     mut trace: Traced,
     news: &mut dyn FnMut(News),
 ) -> Result<Finished> {
@@ -110,7 +139,7 @@ pub fn run(
         if let Some(timeline) = &mut trace {
             timeline.engine();
         }
-        match watch.follow(signals, &mut trace, news)? {
+        match watch.follow(requests, &mut trace, news)? {
             Verdict::End(end) => {
                 return (*end).map(|mut f| {
                     f.peak_memory = f.peak_memory.max(peak);
@@ -242,7 +271,7 @@ impl Watch {
         }
     }
 
-    fn follow(&mut self, signals: &AtomicUsize, trace: &mut Traced, news: &mut dyn FnMut(News)) -> Result<Verdict> {
+    fn follow(&mut self, requests: &Requests, trace: &mut Traced, news: &mut dyn FnMut(News)) -> Result<Verdict> {
         let (mut drained, mut aborted) = (None, None);
         let mut end = None;
         loop {
@@ -281,13 +310,12 @@ impl Watch {
                     return Ok(Verdict::Died { how, culprits, kind: RejectKind::Crash });
                 }
             }
-            let asked = signals.load(Ordering::Relaxed);
-            if asked > 0 && drained.is_none() {
+            if requests.by().is_some() && drained.is_none() {
                 drained = Some(Instant::now());
                 self.tell("drain");
             }
             let late = drained.is_some_and(|since: Instant| since.elapsed() > self.grace);
-            if (asked > 1 || late) && aborted.is_none() {
+            if (requests.urgent() || late) && aborted.is_none() {
                 aborted = Some(Instant::now());
                 self.tell("abort");
             }

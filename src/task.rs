@@ -318,6 +318,13 @@ impl Totals {
         self.done == self.tasks
     }
 
+    /// Digest of what all receipts name: another one is another dataset.
+    pub fn digest(&self) -> String {
+        let mut files: Vec<_> = self.objects.iter().map(|o| (o.path.clone(), o.bytes, o.sha256.clone())).collect();
+        files.sort();
+        store::listing_digest(&files).1
+    }
+
     /// Rejected inputs that were not there any more when their turn came.
     pub fn missing(&self) -> u64 {
         let missing = self.rejects.iter().filter(|(_, r)| r.kind == RejectKind::Missing);

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 7] = [
     &["op", "program", "rng"],
     &["backend", "decode", "detect"],
     &["sample", "sink", "store"],
-    &["bench", "finish", "input", "job", "lease", "pipeline", "plan", "report", "supervise", "task", "trace"],
+    &["bench", "finish", "input", "job", "lease", "notice", "pipeline", "plan", "report", "supervise", "task", "trace"],
     &["cli"],
 ];
 

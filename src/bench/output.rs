@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use super::result::Verdict;
 use crate::error::Result;
 use crate::plan::Plan;
-use crate::sink::table;
+use crate::sink::{is_records, table};
+use crate::store;
 use crate::task::{Ledger, Totals};
 
 /// How far detections of equal pictures may lie apart: pixels of a box's side, and a score's difference.
@@ -51,7 +52,8 @@ fn hex(lines: impl Iterator<Item = String>) -> String {
 /// # Errors
 /// Store.
 pub fn objects(out: &Path) -> Result<Vec<(String, String)>> {
-    let totals = Totals::read(&Ledger::new(out), &Plan::load_all(out)?)?;
+    let out = store::Output::at(out);
+    let totals = Totals::read(&Ledger::new(&out), &Plan::load_all(&out)?)?;
     Ok(totals.objects.into_iter().map(|object| (object.path, object.sha256)).collect())
 }
 
@@ -63,7 +65,7 @@ impl Output {
     pub fn read(out: &Path) -> Result<Output> {
         let objects = objects(out)?;
         let (mut samples, mut pixels) = (Vec::new(), 0);
-        for (path, _) in objects.iter().filter(|(path, _)| path.ends_with(".parquet")) {
+        for (path, _) in objects.iter().filter(|(path, _)| is_records(path)) {
             let rows = table::read_rows(&out.join(path))?;
             let side = |row: &Value, key: &str| row[key].as_u64().unwrap_or(0);
             pixels += rows.iter().map(|row| side(row, "width") * side(row, "height")).sum::<u64>();

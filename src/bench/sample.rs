@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::result::{SampleList, Told};
 use crate::decode::image::{MediaKind, SNIFF_BYTES, sniff};
 use crate::error::{Error, Result};
-use crate::input;
+use crate::input::{self, Expected, Life, Sources};
 use crate::job::Job;
 
 /// Videos that are asked for their length, at most.
@@ -54,12 +54,14 @@ pub fn list(job: &Job, synthetic: Option<&str>) -> Result<SampleList> {
         )));
     }
     let root = job.file.input.root.as_deref().and_then(|r| input::local_path(r).ok());
+    let sources = Sources::new(&job.file.input, job.file.memory.0 / 8, 1);
     let mut digest = Sha256::new();
     let (mut videos, mut photos, mut bytes) = (0, 0, 0);
     let mut seconds: Result<f64, String> = Ok(0.0);
     for i in 0..inputs.len() {
         let item = inputs.item(i);
-        let source = input::open(&item.uri);
+        let expected = Expected { bytes: item.bytes, etag: None };
+        let source = sources.open(&item.uri, expected, &Life::default());
         let size = item.bytes.or_else(|| source.as_ref().ok().map(|s| s.len())).unwrap_or(0);
         bytes += size;
         digest.update(format!("{} {size}\n", name(&item.uri, root.as_deref())));

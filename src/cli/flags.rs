@@ -103,11 +103,12 @@ const FLAGS: &[Flag] = &[
     flag("heartbeat", "heartbeat", Text, "FILE", "Write how far it is here every second: an old file tells a hang"),
     flag("trace", "trace", Text, "FILE", "Write a timeline of what each thread did here: Perfetto and Chrome show it"),
     flag("price-per-hour", "price_per_hour", Text, "X", "What this machine costs an hour: the report tells what the run cost"),
+    flag("summary", "summary", Text, "FILE", "Write a small JSON of how the run ended here; in a Kubernetes pod its termination message unless given"),
+    flag("metrics", "metrics", Text, "HOST:PORT", "Serve Prometheus metrics here while the run lives; :PORT on all addresses"),
+    flag("notice", "notice", Text, "auto|aws|gcp|azure|none", "Whose notices that the machine will be taken away are listened to"),
+    flag("notice-endpoint", "notice_endpoint", Text, "URL", "Where to ask for them instead of the cloud's own address"),
     flag("progress", "progress", Text, "auto|bar|lines|json|none", "How to show progress"),
 ];
-
-/// Flags of INTERFACE's that belong to parts which this version does not have: (flag, what).
-const UNBUILT: &[(&str, &str)] = &[("metrics", "a metrics endpoint")];
 
 /// Adds the job's flags to a command, but for `others`, which mean another thing there.
 pub fn add(mut command: Command, others: &[&str]) -> Command {
@@ -125,9 +126,6 @@ pub fn add(mut command: Command, others: &[&str]) -> Command {
         }
         command = command.arg(arg);
     }
-    for (name, _) in UNBUILT {
-        command = command.arg(Arg::new(*name).long(*name).num_args(0..=1).hide(true).action(ArgAction::Append));
-    }
     command
 }
 
@@ -142,11 +140,6 @@ fn named(flag: &str) -> String {
 
 /// The job of a command line: file, variables and flags laid over each other; of flags and variables without `others`.
 pub fn job(matches: &ArgMatches, variable: &dyn Fn(&str) -> Option<String>, others: &[&str]) -> Result<JobFile> {
-    for (name, what) in UNBUILT {
-        if matches.contains_id(name) && matches.value_source(name).is_some() {
-            return Err(Error::usage(format!("--{name}: this version does not have {what} yet")));
-        }
-    }
     let mut tables = match matches.get_one::<String>("job") {
         Some(path) => {
             let text = std::fs::read_to_string(path)

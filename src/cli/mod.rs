@@ -1,10 +1,13 @@
 //! The command line: the only floor that prints, installs signal handlers and decides exit codes.
 
 mod bench;
+mod dagster;
 mod decoders;
 mod devices;
 mod flags;
 mod heartbeat;
+mod listeners;
+mod metrics;
 mod model;
 mod pipe;
 pub mod preview;

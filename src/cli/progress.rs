@@ -26,6 +26,8 @@ pub enum Progress {
         begun: Instant,
         /// How many inputs there are to do.
         total: u64,
+        /// The last look.
+        seen: Option<Snapshot>,
     },
     /// Nothing.
     None,
@@ -37,7 +39,7 @@ impl Progress {
         let terminal = std::io::stderr().is_terminal();
         let lines = |json| {
             let now = Instant::now();
-            Progress::Lines { json, last: now, begun: now, total }
+            Progress::Lines { json, last: now, begun: now, total, seen: None }
         };
         Ok(match how {
             "auto" if terminal => Self::bar(total),
@@ -67,29 +69,13 @@ impl Progress {
                 bar.set_message(format!("{} samples, {} rejected", now.samples, now.rejected));
                 bar.set_position(now.inputs);
             }
-            Progress::Lines { json, last, begun, total } => {
+            Progress::Lines { json, last, begun, total, seen } => {
+                *seen = Some(now.clone());
                 if last.elapsed() < LINES {
                     return;
                 }
                 *last = Instant::now();
-                let (seconds, total) = (begun.elapsed().as_secs_f64(), *total);
-                let rate = now.samples as f64 / seconds.max(1e-3);
-                let left =
-                    (now.inputs > 0).then(|| seconds / now.inputs as f64 * total.saturating_sub(now.inputs) as f64);
-                let text = if *json {
-                    json!({
-                        "progress": now, "inputs_total": total, "seconds": seconds, "samples_per_second": rate,
-                        "seconds_left": left,
-                    })
-                    .to_string()
-                } else {
-                    let left = left.map_or(String::new(), |s| format!(", about {s:.0} s left"));
-                    format!(
-                        "framemill: {}/{total} inputs, {} samples ({rate:.1}/s), {} rejected, {seconds:.0} s{left}",
-                        now.inputs, now.samples, now.rejected
-                    )
-                };
-                say(&text);
+                say(&line(*json, *begun, *total, now));
             }
             Progress::None => {}
         }
@@ -103,12 +89,33 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Takes the bar away. Whoever reads JSON gets a last line, also of a short run.
     pub fn end(&self) {
-        if let Progress::Bar(bar) = self {
-            bar.finish_and_clear();
+        match self {
+            Progress::Bar(bar) => bar.finish_and_clear(),
+            Progress::Lines { json: true, begun, total, seen: Some(seen), .. } => {
+                say(&line(true, *begun, *total, seen))
+            }
+            _ => {}
         }
     }
+}
+
+fn line(json: bool, begun: Instant, total: u64, now: &Snapshot) -> String {
+    let seconds = begun.elapsed().as_secs_f64();
+    let rate = now.samples as f64 / seconds.max(1e-3);
+    let left = (now.inputs > 0).then(|| seconds / now.inputs as f64 * total.saturating_sub(now.inputs) as f64);
+    if json {
+        return json!({
+            "progress": now, "inputs_total": total, "seconds": seconds, "samples_per_second": rate, "seconds_left": left,
+        })
+        .to_string();
+    }
+    let left = left.map_or(String::new(), |s| format!(", about {s:.0} s left"));
+    format!(
+        "framemill: {}/{total} inputs, {} samples ({rate:.1}/s), {} rejected, {seconds:.0} s{left}",
+        now.inputs, now.samples, now.rejected
+    )
 }
 
 /// A closed standard error is no reason to stop.

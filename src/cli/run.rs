@@ -7,13 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::ArgMatches;
 use serde_json::Value;
 
-use super::heartbeat::Heartbeat;
+use super::listeners::{Ended, Listeners};
+use super::metrics::{Count, Tasks};
 use super::pipe::{Pipe, READER_GONE};
 use super::progress::Progress;
 use super::{flags, print, variable};
@@ -22,28 +23,34 @@ use crate::finish;
 use crate::input::{self, Inputs};
 use crate::job::values::TaskShare;
 use crate::job::{Job, JobFile, Metadata};
+use crate::notice::{self, Listening};
 use crate::pipeline::{self, Observer, Stop, Suspects, Target, UnitKey};
 use crate::plan::{Changes, Draft, Plan};
 use crate::report::{self, ThisRun};
 use crate::sink::Format;
 use crate::store::{self, Output};
-use crate::supervise::{self, Finished, News};
+use crate::supervise::{self, Finished, News, Requests};
 use crate::task::{Ledger, Totals};
 use crate::trace::Timeline;
 
-/// Counts SIGINT and SIGTERM from now on.
-fn signals() -> Result<Arc<AtomicUsize>> {
+/// Takes SIGINT, SIGTERM and the cloud's notices from now on, as long as the second lives.
+fn requests(job: &JobFile) -> Result<(Arc<Requests>, Listening)> {
     use signal_hook::consts::{SIGINT, SIGTERM};
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = count.clone();
+    let requests = Arc::new(Requests::default());
+    let told = requests.clone();
     let failed = |e| Error::bug(format!("could not listen to signals: {e}"));
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
     std::thread::spawn(move || {
-        for _ in signals.forever() {
-            counted.fetch_add(1, Ordering::Relaxed);
+        for signal in signals.forever() {
+            told.signal(if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
         }
     });
-    Ok(count)
+    let told = requests.clone();
+    let listening = notice::listen(job.notice, job.notice_endpoint.as_deref(), move |notice| {
+        tracing::warn!("this machine will be taken away ({notice}): no new task is begun");
+        told.notice(&notice);
+    })?;
+    Ok((requests, listening))
 }
 
 /// Lists the job's inputs; none at all is a usage error unless the job allows it.
@@ -74,38 +81,35 @@ pub fn list(job: &Job, out: Option<&Output>) -> Result<Inputs> {
 /// `framemill run`.
 pub fn run(m: &ArgMatches, engine: Vec<String>) -> Result<u8> {
     let begun = Instant::now();
-    let mut file = flags::job(m, &variable, &[])?;
-    file.tasks = file.tasks.resolve(variable)?;
-    let job = Job::resolve(file)?;
-    let how = Telling::new(&job.file)?;
-    let mut heart = Heartbeat::new(job.file.heartbeat.as_deref())?;
-    let ended = run_job(&job, m.get_flag("append"), &how, engine, &mut heart, begun);
-    let ended = how.traced().and(ended);
-    heart.end(ended.as_ref().map_or_else(Error::exit_code, |code| *code));
-    ended
+    let file = flags::job(m, &variable, &[])?;
+    let mut heard = Listeners::open(&file)?;
+    let ended = run_job(file, m.get_flag("append"), engine, &mut heard, begun);
+    heard.end(ended)
 }
 
 fn run_job(
-    job: &Job,
+    mut file: JobFile,
     append: bool,
-    how: &Telling,
     engine: Vec<String>,
-    heart: &mut Heartbeat,
+    heard: &mut Listeners,
     begun: Instant,
-) -> Result<u8> {
+) -> Result<Ended> {
+    file.tasks = file.tasks.resolve(variable)?;
+    let job = &Job::resolve(file)?;
+    let how = &Telling::new(&job.file)?;
     match job.file.output.uri.as_deref() {
         None => Err(Error::usage("no output: give --output FOLDER, or - for a tar on standard output")),
         Some("-") if append => {
             Err(Error::usage("--append continues a plan, and a stream has none: give --output FOLDER"))
         }
-        Some("-") => stream(job, how, heart, begun),
+        Some("-") => stream(job, how, heard, begun),
         Some(_) => {
             let out = job.output()?;
-            let signals = signals()?;
+            let (requests, _listening) = requests(&job.file)?;
             let planning = Instant::now();
             let plans = planned(job, &out, append, how)?;
             how.note("plan", planning);
-            execute(job, &out, plans, how, engine, &signals, heart, begun)
+            execute(job, &out, plans, how, engine, &requests, heard, begun)
         }
     }
 }
@@ -114,7 +118,7 @@ fn run_job(
 pub fn retry(m: &ArgMatches, uri: &str, engine: Vec<String>) -> Result<u8> {
     let begun = Instant::now();
     let out = &super::output(uri)?;
-    let mut plans = super::plans(out)?;
+    let plans = super::plans(out)?;
     let mut file: JobFile = plans[0].job()?;
     file.output.uri = Some(uri.into());
     file.input.store = plans[0].header.store.clone();
@@ -130,12 +134,25 @@ pub fn retry(m: &ArgMatches, uri: &str, engine: Vec<String>) -> Result<u8> {
     file.progress = progress.unwrap_or(file.progress);
     // An output without any input was allowed to be.
     file.allow_empty = true;
+    let mut heard = Listeners::open(&file)?;
+    let root = m.get_one::<String>("root").cloned();
+    let ended = retry_job(file, root, out, plans, engine, &mut heard, begun);
+    heard.end(ended)
+}
+
+fn retry_job(
+    file: JobFile,
+    root: Option<String>,
+    out: &Output,
+    mut plans: Vec<Plan>,
+    engine: Vec<String>,
+    heard: &mut Listeners,
+    begun: Instant,
+) -> Result<Ended> {
     let how = Telling::new(&file)?;
     let mut job = Job::resolve(file)?;
     plans[0].check(&job, out)?;
-    if let Some(root) = m.get_one::<String>("root") {
-        job.file.input.root = Some(root.clone());
-    }
+    job.file.input.root = root.or(job.file.input.root);
     let totals = Totals::read(&Ledger::new(out), &plans)?;
     if !totals.finished() {
         return Err(Error::interrupted(format!(
@@ -143,7 +160,7 @@ pub fn retry(m: &ArgMatches, uri: &str, engine: Vec<String>) -> Result<u8> {
             totals.tasks - totals.done
         )));
     }
-    let signals = signals()?;
+    let (requests, _listening) = requests(&job.file)?;
     if !totals.rejects.is_empty() {
         let mut units = Vec::new();
         let like = plans[0].header.clone();
@@ -169,7 +186,7 @@ pub fn retry(m: &ArgMatches, uri: &str, engine: Vec<String>) -> Result<u8> {
         let draft = Draft::again(&job, units, &like, generation, totals.tasks)?;
         plans.push(draft.freeze(out)?);
     }
-    execute(&job, out, plans, &how, engine, &signals, &mut Heartbeat::new(None)?, begun)
+    execute(&job, out, plans, &how, engine, &requests, heard, begun)
 }
 
 /// How things are told.
@@ -247,13 +264,20 @@ fn execute(
     plans: Vec<Plan>,
     how: &Telling,
     engine: Vec<String>,
-    signals: &AtomicUsize,
-    heart: &mut Heartbeat,
+    requests: &Requests,
+    heard: &mut Listeners,
     begun: Instant,
-) -> Result<u8> {
+) -> Result<Ended> {
     let ledger = Ledger::new(out);
     let before = Totals::read(&ledger, &plans)?;
     let mut this = ThisRun::default();
+    let open = |ledger: &Ledger| -> Result<u64> {
+        let done = ledger.done()?;
+        let own = plans.iter().flat_map(Plan::tasks).filter(|t| job.file.tasks.has(*t) && !done.contains(t));
+        Ok(own.count() as u64)
+    };
+    let tasks = Tasks { planned: before.tasks, done: before.done, own: open(&ledger)? };
+    heard.begin(tasks, shared(job, &ledger));
     if before.finished() {
         if before.tasks > 0 {
             eprintln!("framemill: {out}: all {} tasks were done before", before.tasks);
@@ -261,7 +285,7 @@ fn execute(
         this.finished.outcome.skipped = before.tasks;
     } else {
         this.finished =
-            supervised(job, how, &engine, signals, heart, before.inputs - before.inputs_done, &mut this.restarts)?;
+            supervised(job, how, &engine, requests, heard, before.inputs - before.inputs_done, &mut this.restarts)?;
     }
     this.finished.peak_memory = supervise::peak_with(this.finished.peak_memory);
     let totals = Totals::read(&ledger, &plans)?;
@@ -273,21 +297,29 @@ fn execute(
     this.samples = totals.samples - before.samples.min(totals.samples);
     this.tasks = totals.done - before.done;
     this.wall = begun.elapsed().as_secs_f64();
-    let report = report::report(job, &plans[0].header.fingerprint, &totals, &this);
-    tell(job, Some(out), how, &report)?;
-    let done = ledger.done()?;
-    let own_left = plans.iter().flat_map(Plan::tasks).any(|t| job.file.tasks.has(t) && !done.contains(&t));
-    if own_left {
+    this.interrupted_by = requests.by().map(str::to_string);
+    let code = if open(&ledger)? > 0 {
         let why = this.finished.outcome.left.first().cloned();
-        let why = why.unwrap_or_else(|| "interrupted: run the same command again to go on".into());
+        let by = requests.by().map_or(String::new(), |by| format!(" by {by}"));
+        let why = why.unwrap_or_else(|| format!("interrupted{by}: run the same command again to go on"));
         eprintln!("framemill: {} of {} tasks are done; {why}", totals.done, totals.tasks);
-        return Ok(75);
-    }
-    if !totals.finished() {
+        75
+    } else if totals.finished() {
+        verdict(job, &totals)
+    } else {
         // A worker that has done its share has done well.
-        return Ok(0);
-    }
-    Ok(verdict(job, &totals))
+        0
+    };
+    let mut report = report::report(job, &plans[0].header.fingerprint, &totals, &this);
+    report["exit_code"] = code.into();
+    tell(job, Some(out), how, &report)?;
+    Ok(Ended { code, report: Some(report), digest: Some(totals.digest()) })
+}
+
+/// How the tasks are counted that others do meanwhile.
+fn shared(job: &Job, ledger: &Ledger) -> Option<Count> {
+    let ledger = ledger.clone();
+    (job.file.tasks != TaskShare::All).then(|| Box::new(move || Ok(ledger.done()?.len() as u64)) as Count)
 }
 
 /// The exit code of a finished job.
@@ -314,8 +346,8 @@ fn supervised(
     job: &Job,
     how: &Telling,
     arguments: &[String],
-    signals: &AtomicUsize,
-    heart: &mut Heartbeat,
+    requests: &Requests,
+    heard: &mut Listeners,
     inputs: u64,
     restarts: &mut Vec<String>,
 ) -> Result<Finished> {
@@ -328,12 +360,13 @@ fn supervised(
     let mut progress = Progress::new(&how.progress, inputs)?;
     let mut timeline = how.trace.as_ref().map(|(_, timeline)| timeline.borrow_mut());
     let traced = timeline.as_deref_mut();
-    let result = supervise::run(job, &start, signals, traced, &mut |news| match news {
+    let result = supervise::run(job, &start, requests, traced, &mut |news| match news {
         News::Progress(now) => {
             progress.show(now);
-            heart.beat(now);
+            heard.look(now, requests);
         }
         News::Restart(why) => {
+            heard.restart(why);
             progress.note(&format!("framemill: {why}"));
             restarts.push(why.to_string());
         }
@@ -405,7 +438,7 @@ fn collect(progress: &pipeline::Progress, timeline: &mut supervise::Traced) {
 }
 
 /// One tar on standard output, in order, with no ledger.
-fn stream(job: &Job, how: &Telling, heart: &mut Heartbeat, begun: Instant) -> Result<u8> {
+fn stream(job: &Job, how: &Telling, heard: &mut Listeners, begun: Instant) -> Result<Ended> {
     if how.json && job.file.report.is_none() {
         return Err(Error::usage("--json prints to standard output, which is the tar's here: write --report FILE"));
     }
@@ -416,7 +449,8 @@ fn stream(job: &Job, how: &Telling, heart: &mut Heartbeat, begun: Instant) -> Re
     whole.file.output.shard_bytes.0 = u64::MAX;
     let inputs = list(job, None)?;
     let plan = Arc::new(Draft::new(&whole, inputs, HashSet::new(), 1, 0, &|_, _| {})?.unfrozen()?);
-    let signals = signals()?;
+    let (requests, _listening) = requests(&job.file)?;
+    heard.begin(Tasks { planned: 1, done: 0, own: 1 }, None);
     let (stop, progress) = (Stop::default(), pipeline::Progress::traced(how.trace.is_some()));
     let mut timeline = how.trace.as_ref().map(|(_, timeline)| timeline.borrow_mut());
     if let Some(timeline) = &mut timeline {
@@ -429,12 +463,12 @@ fn stream(job: &Job, how: &Telling, heart: &mut Heartbeat, begun: Instant) -> Re
     let outcome = std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                if signals.load(Ordering::Relaxed) > 0 {
+                if requests.by().is_some() {
                     stop.abort();
                 }
                 let now = progress.look();
                 shown.show(&now);
-                heart.beat(&now);
+                heard.look(&now, &requests);
                 collect(&progress, &mut timeline);
                 std::thread::sleep(std::time::Duration::from_millis(50));
             }
@@ -453,7 +487,7 @@ fn stream(job: &Job, how: &Telling, heart: &mut Heartbeat, begun: Instant) -> Re
     });
     if gone.load(Ordering::Relaxed) {
         tracing::info!("whoever read standard output has gone");
-        return Ok(READER_GONE);
+        return Ok(Ended { code: READER_GONE, report: None, digest: None });
     }
     let outcome = outcome?;
     let mut totals = Totals { tasks: plan.header.tasks, inputs: plan.header.inputs, ..Totals::default() };
@@ -478,8 +512,11 @@ fn stream(job: &Job, how: &Telling, heart: &mut Heartbeat, begun: Instant) -> Re
         wall: begun.elapsed().as_secs_f64(),
         finished,
         restarts: Vec::new(),
+        interrupted_by: requests.by().map(str::to_string),
     };
-    let report = report::report(job, &plan.header.fingerprint, &totals, &this);
+    let code = if interrupted { 75 } else { verdict(job, &totals) };
+    let mut report = report::report(job, &plan.header.fingerprint, &totals, &this);
+    report["exit_code"] = code.into();
     tell(job, None, how, &report)?;
-    Ok(if interrupted { 75 } else { verdict(job, &totals) })
+    Ok(Ended { code, report: Some(report), digest: None })
 }

@@ -257,7 +257,14 @@ impl TaskShare {
         }
         for (index, number) in ORCHESTRATORS {
             if let (Some(i), Some(n)) = (get(index), get(number)) {
-                return format!("{i}/{n}").parse();
+                // An array of Slurm may begin at another index than 0.
+                let first = if index == "SLURM_ARRAY_TASK_ID" { get("SLURM_ARRAY_TASK_MIN") } else { None };
+                let i = match (i.parse::<u64>(), first.and_then(|first| first.parse::<u64>().ok())) {
+                    (Ok(i), Some(first)) if first <= i => (i - first).to_string(),
+                    _ => i,
+                };
+                let share = format!("{i}/{n}").parse::<TaskShare>();
+                return share.map_err(|e| e.context(format!("{index} and {number}")));
             }
         }
         let names: Vec<String> = ORCHESTRATORS.iter().map(|(i, n)| format!("{i} and {n}")).collect();
@@ -379,6 +386,23 @@ mod tests {
             _ => None,
         };
         assert_eq!(TaskShare::Env.resolve(env).unwrap(), TaskShare::Part { i: 2, n: 5 });
+        let pod = |name: &str| match name {
+            "JOB_COMPLETION_INDEX" => Some("0".into()),
+            "JOB_COMPLETIONS" => Some("8".into()),
+            _ => None,
+        };
+        assert_eq!(TaskShare::Env.resolve(pod).unwrap(), TaskShare::Part { i: 0, n: 8 });
+        let slurm = |id: &'static str| {
+            move |name: &str| match name {
+                "SLURM_ARRAY_TASK_ID" => Some(id.into()),
+                "SLURM_ARRAY_TASK_COUNT" => Some("8".into()),
+                "SLURM_ARRAY_TASK_MIN" => Some("1".into()),
+                _ => None,
+            }
+        };
+        assert_eq!(TaskShare::Env.resolve(slurm("8")).unwrap(), TaskShare::Part { i: 7, n: 8 });
+        // Some tasks of an array, sent again, are another division of the job.
+        assert!(TaskShare::Env.resolve(slurm("9")).unwrap_err().message.contains("SLURM_ARRAY_TASK_ID"));
         assert_eq!(TaskShare::Env.resolve(|_| None).unwrap_err().exit_code(), 2);
     }
 

@@ -50,7 +50,7 @@ pub fn decode_alone(job: &Job, plans: &[Arc<Plan>]) -> Result<Alone> {
     let forbidden = job.file.fallback == Fallback::Forbid;
     let opened = device::open(job.device, forbidden, job.file.memory.0 / 4)?;
     let (stop, progress, suspects, solo) = (Stop::default(), Progress::default(), Suspects::default(), RwLock::new(()));
-    let fallbacks = Fallbacks::new(false);
+    let fallbacks = Fallbacks::new(false, &progress.fallbacks);
     let shared = Shared::new(job, plans, None, &stop, &progress, fallbacks, opened.backend.surfaces())?;
     let tasks: VecDeque<_> = plans.iter().flat_map(|plan| plan.tasks().map(|task| (plan.clone(), task))).collect();
     let units = tasks.iter().map(|(plan, task)| plan.len_of(*task)).sum();

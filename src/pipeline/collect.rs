@@ -322,6 +322,7 @@ impl<'a, W: Write> Collector<'a, W> {
                         writer.scenes(done.scenes);
                     }
                     task.receipt.bytes_read += done.bytes;
+                    shared.progress.input(unit.to.is_none(), done.bytes);
                     task.receipt.warnings += u64::from(done.warning.is_some());
                     // Of a video that was cut, a part without samples is nothing to tell.
                     if state.entries.is_empty() && unit.from.is_none() && unit.to.is_none() {
@@ -353,7 +354,6 @@ impl<'a, W: Write> Collector<'a, W> {
                             (None, None) => return Err(Error::bug("a task has no sink")),
                         }
                     }
-                    shared.progress.input(unit.to.is_none(), false);
                 }
                 Err(e) if e.class != Class::Input => return Err(e),
                 Err(e) if task.info.decision.is_some() => {
@@ -364,7 +364,7 @@ impl<'a, W: Write> Collector<'a, W> {
                 }
                 Err(e) => {
                     tracing::warn!("rejected: {e}");
-                    shared.progress.input(true, true);
+                    shared.progress.reject(e.reject.unwrap_or(RejectKind::Corrupt));
                     task.rejects.push(Reject::new(&unit, &e));
                 }
             }
@@ -404,7 +404,7 @@ pub(super) fn commit(shared: &Shared, finish: Finish) -> Result<()> {
             return Ok(());
         }
         Settled::Before => {}
-        Settled::Now => shared.committed(),
+        Settled::Now => shared.committed(&receipt),
     }
     shared.leased(receipt.task);
     Ok(())

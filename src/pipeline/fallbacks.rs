@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
@@ -20,15 +21,17 @@ struct Entry {
 }
 
 /// Fallbacks by their reason.
-pub(super) struct Fallbacks {
+pub(super) struct Fallbacks<'a> {
+    /// How many there were in all.
+    total: &'a AtomicU64,
     seen: Mutex<BTreeMap<String, Entry>>,
     /// Whether each reason is logged when it comes up.
     warn: bool,
 }
 
-impl Fallbacks {
-    pub(super) fn new(warn: bool) -> Fallbacks {
-        Fallbacks { seen: Mutex::default(), warn }
+impl<'a> Fallbacks<'a> {
+    pub(super) fn new(warn: bool, total: &'a AtomicU64) -> Fallbacks<'a> {
+        Fallbacks { total, seen: Mutex::default(), warn }
     }
 
     /// The device that was demanded is not there.
@@ -58,6 +61,8 @@ impl Fallbacks {
         (what, from, to): (&'static str, &str, &'static str),
         (unit, count): (&'static str, u64),
     ) {
+        // What is not there at all counts once, whatever it would have done.
+        self.total.fetch_add(count.max(1), Ordering::Relaxed);
         let mut seen = lock(&self.seen);
         let entry = seen.entry(reason.to_string()).or_insert_with(|| {
             if self.warn {
