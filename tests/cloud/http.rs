@@ -62,7 +62,6 @@ fn each_answer_has_its_outcome() {
                 "noai.jpg" => fine().with("X-Robots-Tag", "noai, noimageai"),
                 "others.jpg" => fine().with("X-Robots-Tag", "googlebot: noindex"),
                 "tdm.jpg" => fine().with("TDM-Reservation", "1"),
-                "large.jpg" => fine().with("X-Size", "large"),
                 "huge.jpg" => Answer { body: photo.repeat(30), ..Answer::status(200) },
                 "empty.jpg" => match request.range() {
                     Some(_) => Answer::status(416),
