@@ -12,7 +12,6 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -37,9 +36,6 @@ const PART: usize = 16 << 20;
 const PARTS: usize = 4;
 /// Small objects on their way at once.
 const MANY: usize = 64;
-/// For how long what breaks off is asked for again; the client itself tries again what fails before a body, and by then
-/// has given up.
-const STEADY: Duration = Duration::from_secs(20);
 /// Where uploads have names of their own.
 const PARTIAL: &str = "_framemill/partial/";
 
@@ -84,32 +80,33 @@ impl Bucket {
 
     fn head(&self, name: &str) -> Result<Option<ObjectMeta>> {
         let key = self.key(name);
-        self.there("read", name, self.0.wait(steady(|| self.0.store().head(&key))))
+        self.there("read", name, self.0.wait(self.0.again(|| self.0.store().head(&key))))
     }
 
     /// One small object.
-    async fn get(store: &dyn ObjectStore, key: &Key, options: GetOptions) -> Stored<Bytes> {
-        steady(|| async { store.get_opts(key, options.clone()).await?.bytes().await }).await
+    async fn get(&self, store: &dyn ObjectStore, key: &Key, options: GetOptions) -> Stored<Bytes> {
+        self.0.again(|| async { store.get_opts(key, options.clone()).await?.bytes().await }).await
     }
 
-    /// A PUT of `payload` under that condition.
-    async fn send(store: &dyn ObjectStore, key: &Key, payload: PutPayload, mode: PutMode) -> Stored<()> {
+    /// A PUT of `payload` under that condition. One that creates and is done twice finds its own content.
+    async fn send(&self, store: &dyn ObjectStore, key: &Key, payload: PutPayload, mode: PutMode) -> Stored<()> {
         let options = PutOptions { mode, ..Default::default() };
-        steady(|| async { store.put_opts(key, payload.clone(), options.clone()).await.map(|_| ()) }).await
+        self.0.again(|| async { store.put_opts(key, payload.clone(), options.clone()).await.map(|_| ()) }).await
     }
 
     fn sent(&self, store: &dyn ObjectStore, name: &str, content: Vec<u8>, mode: PutMode) -> Stored<()> {
-        self.0.wait(Self::send(store, &self.key(name), content.into(), mode))
+        self.0.wait(self.send(store, &self.key(name), content.into(), mode))
     }
 
     /// Gives `each` the content of an object piece by piece, all from one version of it, and its size.
     fn pieces(&self, name: &str, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
         let key = self.key(name);
-        let meta = self.0.wait(steady(|| self.0.store().head(&key))).map_err(|e| self.failed("read", name, &e))?;
+        let meta =
+            self.0.wait(self.0.again(|| self.0.store().head(&key))).map_err(|e| self.failed("read", name, &e))?;
         let ranges = (0..meta.size).step_by(PART).map(|from| from..meta.size.min(from + PART as u64));
         let pieces = stream::iter(ranges).map(|range| {
             let options = GetOptions { range: Some(range.into()), if_match: meta.e_tag.clone(), ..Default::default() };
-            Self::get(&**self.0.bulk(), &key, options)
+            self.get(&**self.0.bulk(), &key, options)
         });
         let mut pieces = pieces.buffered(PARTS);
         while let Some(piece) = self.0.wait(pieces.next()) {
@@ -125,7 +122,7 @@ impl Bucket {
         if part.len() < PART {
             return self.sent(&**self.0.bulk(), name, part, PutMode::Overwrite).map_err(wrong);
         }
-        let upload = self.0.wait(steady(|| self.0.bulk().put_multipart(&key))).map_err(wrong)?;
+        let upload = self.0.wait(self.0.again(|| self.0.bulk().put_multipart(&key))).map_err(wrong)?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
         let written = loop {
             if part.is_empty() {
@@ -166,7 +163,7 @@ impl Bucket {
         let attempt = format!("{PARTIAL}{}-{}-{:x}", worker(), ATTEMPT.fetch_add(1, Ordering::Relaxed), moment());
         self.put(file, &attempt)?;
         let (from, to) = (self.key(&attempt), self.key(name));
-        let copied = self.0.wait(steady(|| self.0.bulk().copy_if_not_exists(&from, &to)));
+        let copied = self.0.wait(self.0.again(|| self.0.bulk().copy_if_not_exists(&from, &to)));
         // What stays of it is swept when the job is finished.
         if let Err(e) = self.remove(&attempt) {
             tracing::debug!("{e}");
@@ -221,7 +218,8 @@ impl Bucket {
     /// Every object below a folder, with its name.
     fn below(&self, folder: &str) -> Result<Vec<(String, ObjectMeta)>> {
         let prefix = self.key(folder);
-        let metas: Stored<Vec<ObjectMeta>> = self.0.wait(steady(|| self.0.store().list(Some(&prefix)).try_collect()));
+        let metas: Stored<Vec<ObjectMeta>> =
+            self.0.wait(self.0.again(|| self.0.store().list(Some(&prefix)).try_collect()));
         let metas = metas.map_err(|e| self.failed("list", folder, &e))?;
         let named = |meta: ObjectMeta| {
             let parts = meta.location.prefix_match(&prefix)?;
@@ -256,7 +254,7 @@ impl Bucket {
                 });
                 let content = content.await.map_err(std::io::Error::other).and_then(|read| read);
                 let content = content.map_err(|e| failed("read", &path, &e))?;
-                Ok((name, Self::send(&**self.0.store(), &key, content.into(), PutMode::Create).await))
+                Ok((name, self.send(&**self.0.store(), &key, content.into(), PutMode::Create).await))
             }
         });
         let done: Result<Vec<_>> = self.0.wait(puts.buffered(MANY).try_collect());
@@ -277,19 +275,6 @@ impl Bucket {
             }
         }
         Ok(())
-    }
-}
-
-/// Does a request again whose answer broke off. All requests here may be done twice: one that creates finds its own
-/// content the second time.
-async fn steady<T, F: Future<Output = Stored<T>>>(request: impl Fn() -> F) -> Stored<T> {
-    let (begun, mut wait) = (Instant::now(), Duration::from_millis(50));
-    loop {
-        match request().await {
-            Err(e) if Trouble::of(&e) == Trouble::Away && begun.elapsed() < STEADY => tokio::time::sleep(wait).await,
-            other => return other,
-        }
-        wait *= 2;
     }
 }
 
@@ -314,7 +299,7 @@ impl Store for Bucket {
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let (store, key) = (self.0.store(), self.key(name));
-        let read = self.0.wait(Self::get(&**store, &key, GetOptions::default()));
+        let read = self.0.wait(self.get(&**store, &key, GetOptions::default()));
         Ok(self.there("read", name, read)?.map(Vec::from))
     }
 
@@ -322,7 +307,7 @@ impl Store for Bucket {
         let store = self.0.store();
         let reads = stream::iter(names).map(|name| {
             let key = self.key(name);
-            async move { (name, Self::get(&**store, &key, GetOptions::default()).await) }
+            async move { (name, self.get(&**store, &key, GetOptions::default()).await) }
         });
         let read: Vec<_> = self.0.wait(reads.buffered(MANY).collect());
         read.into_iter().map(|(name, read)| Ok(self.there("read", name, read)?.map(Vec::from))).collect()
@@ -358,13 +343,13 @@ impl Store for Bucket {
 
     fn remove(&self, name: &str) -> Result<()> {
         let key = self.key(name);
-        let removed = self.0.wait(steady(|| self.0.store().delete(&key)));
+        let removed = self.0.wait(self.0.again(|| self.0.store().delete(&key)));
         self.there("remove", name, removed).map(|_| ())
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>> {
         let prefix = self.key(folder);
-        let listed = self.0.wait(steady(|| self.0.store().list_with_delimiter(Some(&prefix))));
+        let listed = self.0.wait(self.0.again(|| self.0.store().list_with_delimiter(Some(&prefix))));
         let Some(listed) = self.there("list", folder, listed)? else { return Ok(Vec::new()) };
         let last = |key: &Key| key.filename().map(str::to_string);
         let folders = listed.common_prefixes.iter().filter_map(last).map(|name| name + "/");
@@ -394,7 +379,7 @@ impl Store for Bucket {
         }
         let store = self.0.bulk();
         let digests = stream::iter(&files).map(|(name, meta)| async move {
-            let content = Self::get(&**store, &meta.location, GetOptions::default()).await?;
+            let content = self.get(&**store, &meta.location, GetOptions::default()).await?;
             Ok::<_, object_store::Error>((name.clone(), content.len() as u64, hex(&Sha256::digest(&content))))
         });
         let digests: Stored<Vec<_>> = self.0.wait(digests.buffered(MANY).try_collect());

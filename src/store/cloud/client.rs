@@ -54,9 +54,9 @@ impl Cloud {
             Kind::Google => Builder::Google(Box::new(others::google(place.bucket, settings)?)),
             Kind::Azure => Builder::Azure(Box::new(others::azure(place.bucket, settings)?)),
         };
-        let store = builder.build(settings_retry(settings), |options| {
-            options.with_timeout(Duration::from_secs(settings.timeout_seconds))
-        });
+        let patience = Duration::from_secs(settings.retry_seconds);
+        let store = builder
+            .build(retrying(patience), |options| options.with_timeout(Duration::from_secs(settings.timeout_seconds)));
         Ok(Cloud {
             kind: place.kind,
             bucket: place.bucket.into(),
@@ -64,7 +64,7 @@ impl Cloud {
             store: store.map_err(|e| unbuilt(uri, &e))?,
             builder,
             bulk: OnceLock::new(),
-            patience: Duration::from_secs(settings.retry_seconds),
+            patience,
         })
     }
 
@@ -79,6 +79,7 @@ impl Cloud {
             store: store.clone(),
             builder: Builder::Given(store),
             bulk: OnceLock::new(),
+            patience: Duration::ZERO,
         }
     }
 
@@ -97,7 +98,7 @@ impl Cloud {
         self.bulk.get_or_init(|| {
             let patient = |options: ClientOptions| options.with_timeout(BULK_TIMEOUT);
             // What was built once with these settings can be built again; were it not so, the first one serves, too.
-            self.builder.build(settings_retry(&Settings::default()), patient).unwrap_or_else(|_| self.store.clone())
+            self.builder.build(retrying(self.patience), patient).unwrap_or_else(|_| self.store.clone())
         })
     }
 
@@ -164,11 +165,10 @@ pub(super) fn unbuilt(uri: &str, error: &object_store::Error) -> Error {
 }
 
 /// Retries go on until the time is over, whatever their number.
-pub(super) fn settings_retry(settings: &Settings) -> RetryConfig {
+pub(super) fn retrying(retry_timeout: Duration) -> RetryConfig {
     let backoff =
         BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(15), base: 2.0 };
-    let retry_timeout = Duration::from_secs(settings.retry_seconds);
-    RetryConfig { backoff, max_retries: if settings.retry_seconds == 0 { 0 } else { 1000 }, retry_timeout }
+    RetryConfig { backoff, max_retries: if retry_timeout.is_zero() { 0 } else { 1000 }, retry_timeout }
 }
 
 /// What all clients have in common. Plain HTTP is spoken only with an `endpoint` that says so.
