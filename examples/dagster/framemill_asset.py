@@ -27,8 +27,8 @@ def dataset(context: dg.AssetExecutionContext, config: Job, pipes: dg.PipesSubpr
     command = [FRAMEMILL, "run", "-i", config.input, "-o", config.output, *config.arguments]
     try:
         return pipes.run(command=command, context=context).get_materialize_result()
-    except dg.DagsterError as error:
-        # Dagster tells the code in its message alone.
+    except Exception as error:
+        # Dagster names this error nowhere in public, and tells the code in its message alone.
         told = re.search(r"failed with code (-?\d+)", str(error))
         if told is None:
             raise

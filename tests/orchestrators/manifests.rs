@@ -132,7 +132,7 @@ fn aws_batch_does_as_the_exit_codes_say() {
     let rules = job["retryStrategy"]["evaluateOnExit"].as_array().unwrap();
     assert!(rules.len() <= 5, "AWS Batch takes no more");
     let action = |code: u8| {
-        let fits = |r: &&Value| r["onExitCode"] == code.to_string() || r["onReason"] == "*";
+        let fits = |r: &&Value| r["onExitCode"].as_str() == Some(&*code.to_string()) || r["onReason"] == "*";
         rules.iter().find(fits).unwrap()["action"].as_str().unwrap()
     };
     for (exit, word) in OUTCOMES.iter().skip(1) {

@@ -44,7 +44,7 @@ fn numbers(body: &str) -> BTreeMap<String, f64> {
 fn a_run_is_scraped_while_it_lives() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let (mut child, mut said, address) = start(out.to_str().unwrap(), &["--variants", "200"]);
+    let (mut child, mut said, address) = start(out.to_str().unwrap(), &["--variants", "100"]);
     assert!(get(&address, "/").unwrap().0.starts_with("HTTP/1.1 404"));
     let (mut seen, mut last) = (Vec::<BTreeMap<String, f64>>::new(), String::new());
     while let Some((head, body)) = get(&address, "/metrics") {
