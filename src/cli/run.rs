@@ -97,7 +97,7 @@ fn run_job(
     file.tasks = file.tasks.resolve(variable)?;
     let job = &Job::resolve(file)?;
     let how = &Telling::new(&job.file)?;
-    match job.file.output.uri.as_deref() {
+    let ended = match job.file.output.uri.as_deref() {
         None => Err(Error::usage("no output: give --output FOLDER, or - for a tar on standard output")),
         Some("-") if append => {
             Err(Error::usage("--append continues a plan, and a stream has none: give --output FOLDER"))
@@ -111,7 +111,8 @@ fn run_job(
             how.note("plan", planning);
             execute(job, &out, plans, how, engine, &requests, heard, begun)
         }
-    }
+    };
+    how.traced().and(ended)
 }
 
 /// `framemill retry`.
