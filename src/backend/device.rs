@@ -138,6 +138,7 @@ fn best(memory: u64) -> Result<Option<Box<dyn Backend>>> {
     }
 }
 
+#[cfg_attr(not(any(feature = "cuda", feature = "wgpu")), allow(unused_variables))]
 fn first(memory: u64) -> Result<Option<Box<dyn Backend>>> {
     // Looking for adapters loads every driver, software ones too: tens of MB where there is nothing to find.
     if !may_have_gpu() {
