@@ -25,8 +25,10 @@ const LEASES: &str = "_framemill/leases";
 const WORKERS: &str = "_framemill/workers";
 /// Renewals in the time of a lease.
 const RENEWALS: u32 = 3;
-/// How often a worker that waits for others looks.
-const LOOKS: u32 = 4;
+/// How soon a worker that waits for others looks again at first, and how soon at last: what others have is mostly done in
+/// a moment, or takes long.
+const SOON: Duration = Duration::from_millis(200);
+const SELDOM: Duration = Duration::from_secs(15);
 
 fn worker_name(worker: &str) -> String {
     format!("{WORKERS}/{worker}.json")
@@ -88,6 +90,8 @@ struct State {
     seen: HashMap<String, (u64, Duration)>,
     /// How often it was looked.
     looks: u64,
+    /// How often there was nothing to take, since there was something.
+    waits: u32,
 }
 
 impl Leases {
@@ -120,9 +124,10 @@ impl Leases {
         self.term / RENEWALS
     }
 
-    /// How long to wait before looking again.
+    /// How long to wait before looking again: longer from look to look.
     pub fn patience(&self) -> Duration {
-        (self.term / LOOKS).min(Duration::from_secs(15))
+        let waits = self.state().waits.min(10);
+        (SOON * 2u32.pow(waits)).min(SELDOM).min(self.term / 4)
     }
 
     /// Shows that this worker lives.
@@ -142,18 +147,24 @@ impl Leases {
     /// The same with the time since this worker began.
     fn take_at(&self, now: Duration) -> Result<Take> {
         let mut state = self.state();
+        let verdict = self.next(&mut state, now)?;
+        state.waits = if verdict == Take::Wait { state.waits + 1 } else { 0 };
+        Ok(verdict)
+    }
+
+    fn next(&self, state: &mut State, now: Duration) -> Result<Take> {
         loop {
             while let Some(task) = state.free.pop() {
                 if !state.open.contains(&task) || state.begun.contains_key(&task) {
                     continue;
                 }
-                if self.lease(&mut state, task, 0)? {
+                if self.lease(state, task, 0)? {
                     return Ok(Take::Task(task));
                 }
                 // Others are here, too: what lies next is likely theirs.
                 break;
             }
-            if let Some(verdict) = self.look(&mut state, now)? {
+            if let Some(verdict) = self.look(state, now)? {
                 return Ok(verdict);
             }
         }
