@@ -14,6 +14,7 @@ mod column;
 mod kind;
 mod lists;
 mod mount;
+mod pattern;
 #[cfg(feature = "cloud")]
 mod remote;
 mod sources;
@@ -108,7 +109,7 @@ fn add(table: &mut table::Table, spec: &InputSpec, uri: &str, excluded: &walk::E
         },
         Err(error) => match path.to_str() {
             // What exists by the letter is no pattern, whatever its name.
-            Some(pattern) if walk::has_wildcards(pattern) => glob(table, spec, uri, pattern, style, excluded),
+            Some(text) if pattern::has_wildcards(text) => glob(table, spec, uri, text, style, excluded),
             _ if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 Err(Error::usage(format!("the input {uri} does not exist")))
             }

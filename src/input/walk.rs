@@ -10,9 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use glob::Pattern;
-
 use super::kind;
+use super::pattern::{Part, parts};
 use super::table::Table;
 use super::uri::file_uri;
 use crate::error::{Error, Result};
@@ -137,35 +136,11 @@ fn ignore(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// One part of a pattern between slashes.
-enum Part {
-    Literal(String),
-    Glob(Pattern),
-    /// `**`: any number of folders.
-    Recursive,
-}
-
-pub(super) fn has_wildcards(text: &str) -> bool {
-    text.contains(['*', '?', '['])
-}
-
 /// What matches a glob, in the bytewise order of the paths. Wildcards match no hidden names, unless the pattern has the
 /// dot, too. With `**` only files count, because folders stand for all that is below them.
 pub(super) fn matches(pattern: &str, excluded: &Excluded) -> Result<Vec<PathBuf>> {
-    let mut parts = Vec::new();
-    for part in pattern.split('/').filter(|part| !part.is_empty()) {
-        parts.push(match part {
-            "**" => Part::Recursive,
-            part if has_wildcards(part) => Part::Glob(
-                Pattern::new(part).map_err(|e| Error::usage(format!("glob {pattern}: {part} is no pattern: {e}")))?,
-            ),
-            part => Part::Literal(part.into()),
-        });
-    }
-    let recursive = parts.iter().any(|part| matches!(part, Part::Recursive));
-    if matches!(parts.last(), Some(Part::Recursive)) {
-        parts.push(Part::Glob(Pattern::new("*").map_err(|e| Error::bug(e.to_string()))?));
-    }
+    let parts = parts(pattern)?;
+    let recursive = parts.contains(&Part::Recursive);
     let start = if pattern.starts_with('/') { "/" } else { "" };
     let mut search = Search { excluded, files_only: recursive, out: BTreeSet::new() };
     search.expand(Path::new(start), &parts, &mut Vec::new())?;

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use glob::Pattern;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::super::lists::{self, Form};
+use super::super::pattern::{Part, has_wildcards, parts};
 use super::super::spec::InputSpec;
 use super::super::table::Table;
-use super::super::walk::{has_wildcards, hidden};
+use super::super::walk::hidden;
 use super::super::{kind, without_query};
 use super::{Remote, is_http, spool};
 use crate::error::{Error, Result};
@@ -195,45 +195,6 @@ fn glob(remote: &Remote, table: &mut Table, spec: &InputSpec, bucket: &Bucket, u
         }
     }
     Ok(())
-}
-
-/// One part of a pattern between slashes.
-#[derive(Debug, Clone, PartialEq)]
-enum Part {
-    Literal(String),
-    Glob(Pattern),
-    /// `**`: any number of folders.
-    Recursive,
-}
-
-impl Part {
-    /// Wildcards match no hidden names, unless the pattern has the dot, too.
-    fn matches(&self, name: &str) -> bool {
-        match self {
-            Part::Literal(literal) => literal == name,
-            Part::Glob(pattern) => {
-                (pattern.as_str().starts_with('.') || !hidden(name.as_bytes())) && pattern.matches(name)
-            }
-            Part::Recursive => !hidden(name.as_bytes()),
-        }
-    }
-}
-
-fn parts(pattern: &str) -> Result<Vec<Part>> {
-    let mut parts = Vec::new();
-    for part in pattern.split('/').filter(|part| !part.is_empty()) {
-        parts.push(match part {
-            "**" => Part::Recursive,
-            part if has_wildcards(part) => Part::Glob(
-                Pattern::new(part).map_err(|e| Error::usage(format!("glob {pattern}: {part} is no pattern: {e}")))?,
-            ),
-            part => Part::Literal(part.into()),
-        });
-    }
-    if parts.last() == Some(&Part::Recursive) {
-        parts.push(Part::Glob(Pattern::new("*").map_err(|e| Error::bug(e.to_string()))?));
-    }
-    Ok(parts)
 }
 
 struct Search<'a> {
