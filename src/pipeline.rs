@@ -16,6 +16,7 @@ mod detect;
 mod fallbacks;
 mod feed;
 mod meter;
+mod queue;
 #[cfg(feature = "ffmpeg")]
 mod scenes;
 mod spool;
@@ -35,10 +36,10 @@ use crate::backend::{Backend, Log, device};
 use crate::decode::hardware;
 use crate::decode::route::Demand;
 use crate::error::{Error, RejectKind, Result};
-use crate::input::{Early, Sources};
+use crate::input::Sources;
 use crate::job::values::TaskShare;
 use crate::job::{Fallback, Job};
-use crate::lease::{Leases, Take};
+use crate::lease::Leases;
 use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
 use crate::store::{self, Output};
@@ -52,6 +53,7 @@ use decoders::Decoders;
 use fallbacks::Fallbacks;
 pub use meter::StageLook;
 use meter::{Stage, Stages};
+use queue::Queue;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -432,9 +434,7 @@ pub fn run(
         }
         // A task that another worker decided otherwise is done again as that decision says; it cannot change once more.
         for _ in 0..3 {
-            let units = tasks.iter().map(|(p, t)| p.len_of(*t)).sum::<u64>() + shared_units;
-            let waiting = (std::mem::take(&mut tasks), None);
-            let queue = Queue { plans, tasks: Mutex::new(waiting), left: AtomicU64::new(units) };
+            let queue = Queue::new(plans, std::mem::take(&mut tasks), shared_units);
             pass(&shared, &queue, backend, observer, suspects, stream.take());
             for task in std::mem::take(&mut *lock(&shared.again)) {
                 if let Some(plan) = plans.iter().find(|p| p.tasks().contains(&task)) {
@@ -514,114 +514,6 @@ fn timing(shared: &Shared, wall: Duration) -> Value {
             "references": { "limit": shared.references.limit(), "high_water": shared.references.high_water() },
         },
     })
-}
-
-/// Tasks that are not begun, and the one that is, with the index of its next unit.
-type Waiting = (VecDeque<(Arc<Plan>, u64)>, Option<Begun>);
-
-/// The task that is handed out.
-struct Begun {
-    info: Arc<TaskInfo>,
-    /// Its next unit.
-    next: usize,
-    /// Its units from `next` on that are being opened already, in order: the network is waited for while others decode.
-    early: VecDeque<Option<Early>>,
-}
-
-impl Begun {
-    fn skips(&self, index: usize) -> bool {
-        self.info.decision.iter().flatten().any(|r| r.is_of(&self.info.units[index]))
-    }
-
-    /// Opens what comes after the next unit.
-    fn look_ahead(&mut self, shared: &Shared) {
-        while self.early.len() < shared.sources.ahead() {
-            let index = self.next + self.early.len();
-            let Some(unit) = self.info.units.get(index) else { return };
-            let wanted = !self.skips(index);
-            let early = wanted.then(|| shared.sources.begin(&unit.path, decode::expected(unit))).flatten();
-            self.early.push_back(early);
-        }
-    }
-}
-
-/// What a decoder thread takes: a unit of a task, perhaps open.
-type Taken = (Arc<TaskInfo>, usize, Option<Early>);
-
-/// What is left to decode.
-struct Queue<'a> {
-    plans: &'a [Arc<Plan>],
-    tasks: Mutex<Waiting>,
-    left: AtomicU64,
-}
-
-impl Queue<'_> {
-    /// The next unit. Opens tasks as they come, telling the collector first.
-    fn next(&self, shared: &Shared, to: &Sender<Message>) -> Result<Option<Taken>> {
-        let mut inner = lock(&self.tasks);
-        loop {
-            if stopping(shared) {
-                return Ok(None);
-            }
-            if let Some(begun) = inner.1.as_mut()
-                && begun.next < begun.info.units.len()
-            {
-                begun.look_ahead(shared);
-                let (index, early) = (begun.next, begun.early.pop_front().flatten());
-                begun.next += 1;
-                if begun.skips(index) {
-                    self.left.fetch_sub(1, Ordering::Relaxed);
-                    continue;
-                }
-                return Ok(Some((begun.info.clone(), index, early)));
-            }
-            inner.1 = None;
-            if shared.stop.draining() {
-                return Ok(None);
-            }
-            let next = match (inner.0.pop_front(), &shared.leases) {
-                (Some(next), _) => Some(next),
-                (None, Some(leases)) => self.lease(shared, leases)?,
-                (None, None) => None,
-            };
-            let Some((plan, task)) = next else { return Ok(None) };
-            let decision = match &shared.ledger {
-                Some(ledger) => ledger.decision(task)?,
-                None => None,
-            };
-            let units = plan.units(task)?.into_iter().map(Arc::new).collect();
-            let info = Arc::new(TaskInfo { task, plan, units, decision });
-            if shared.decode.send(to, Message::Open(info.clone())).is_err() {
-                return Ok(None);
-            }
-            inner.1 = Some(Begun { info, next: 0, early: VecDeque::new() });
-        }
-    }
-}
-
-impl Queue<'_> {
-    /// A task of those that workers share; waits while others may still lose theirs.
-    fn lease(&self, shared: &Shared, leases: &Leases) -> Result<Option<(Arc<Plan>, u64)>> {
-        loop {
-            let task = match leases.take()? {
-                Take::Task(task) => task,
-                Take::Nothing => return Ok(None),
-                Take::Wait => {
-                    let until = Instant::now() + leases.patience();
-                    while Instant::now() < until {
-                        if stopping(shared) || shared.stop.draining() {
-                            return Ok(None);
-                        }
-                        std::thread::sleep(Duration::from_millis(20));
-                    }
-                    continue;
-                }
-            };
-            let plan = self.plans.iter().find(|p| p.tasks().contains(&task));
-            let plan = plan.ok_or_else(|| Error::bug(format!("task {task} is in no plan")))?;
-            return Ok(Some((plan.clone(), task)));
-        }
-    }
 }
 
 /// Runs a queue of tasks through all stages.

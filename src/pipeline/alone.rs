@@ -3,8 +3,7 @@
 //! It is the bound that the rest of a run is held against: what is decoded is counted and dropped.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
@@ -14,7 +13,8 @@ use serde_json::Value;
 use super::collect::Message;
 use super::decode::Work;
 use super::fallbacks::Fallbacks;
-use super::{Observer, Progress, Queue, Shared, Stop, Suspects, UnitKey, decode_units, join, start};
+use super::queue::Queue;
+use super::{Observer, Progress, Shared, Stop, Suspects, UnitKey, decode_units, join, start};
 use crate::backend::device;
 use crate::error::Result;
 use crate::job::{Fallback, Job};
@@ -53,8 +53,7 @@ pub fn decode_alone(job: &Job, plans: &[Arc<Plan>]) -> Result<Alone> {
     let fallbacks = Fallbacks::new(false, &progress.fallbacks);
     let shared = Shared::new(job, plans, None, &stop, &progress, fallbacks, opened.backend.surfaces())?;
     let tasks: VecDeque<_> = plans.iter().flat_map(|plan| plan.tasks().map(|task| (plan.clone(), task))).collect();
-    let units = tasks.iter().map(|(plan, task)| plan.len_of(*task)).sum();
-    let queue = Queue { plans, tasks: Mutex::new((tasks, None)), left: AtomicU64::new(units) };
+    let queue = Queue::new(plans, tasks, 0);
     let threads = job.threads;
     let (work_out, work_in) = bounded::<Box<Work>>(threads.max(opened.backend.pace().items));
     let (end_out, end_in) = bounded::<Message>(threads * 4);
