@@ -93,7 +93,7 @@ impl Reject {
 }
 
 /// Proof that a task is done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// The task.
     pub task: u64,
@@ -413,19 +413,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::new(&Output::at(dir.path()));
         let object = |sha: &str| Object { path: "shard".into(), bytes: 1, sha256: sha.into() };
-        let receipt = |sha: &str| Receipt {
-            task: 1,
-            generation: 1,
-            fingerprint: "f".into(),
-            objects: vec![object(sha)],
-            samples: 1,
-            inputs: 1,
-            rejected: 0,
-            frames: Frames::default(),
-            bytes_read: 0,
-            warnings: 0,
-            without_samples: 0,
-        };
+        let receipt = |sha: &str| Receipt { task: 1, objects: vec![object(sha)], ..Receipt::default() };
         ledger.commit(&receipt("a")).unwrap();
         ledger.commit(&receipt("a")).unwrap();
         let error = ledger.commit(&receipt("b")).unwrap_err();

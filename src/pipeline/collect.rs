@@ -18,7 +18,7 @@ use crate::error::{Class, Error, RejectKind, Result};
 use crate::sink::webdataset::TarStream;
 use crate::sink::{Finished, Format, Sample, ShardWriter};
 use crate::store::Object;
-use crate::task::{Frames, Receipt, Reject, Settled, Shard};
+use crate::task::{Receipt, Reject, Settled, Shard};
 
 /// What reaches the collector.
 pub(super) enum Message {
@@ -150,14 +150,8 @@ impl<'a, W: Write> Collector<'a, W> {
             task: info.task,
             generation: info.plan.header.generation,
             fingerprint: info.plan.header.fingerprint.clone(),
-            objects: Vec::new(),
-            samples: 0,
             inputs: info.units.iter().filter(|u| u.from.is_none()).count() as u64,
-            rejected: 0,
-            frames: Frames::default(),
-            bytes_read: 0,
-            warnings: 0,
-            without_samples: 0,
+            ..Receipt::default()
         };
         let task = OpenTask {
             units,
