@@ -170,10 +170,16 @@ impl Output {
         Err(cloud::built_without(uri))
     }
 
-    /// The output below a prefix of a bucket that tests made.
+    /// The output below a prefix of a bucket that tests made, in which objects of more than `one_put` bytes are created by
+    /// a copy.
     #[cfg(all(test, feature = "cloud"))]
-    pub(crate) fn over(store: Arc<dyn object_store::ObjectStore>, prefix: &str, scratch: &Path) -> Output {
-        let store = Arc::new(bucket::Bucket::over(store, prefix));
+    pub(crate) fn over(
+        store: Arc<dyn object_store::ObjectStore>,
+        prefix: &str,
+        one_put: u64,
+        scratch: &Path,
+    ) -> Output {
+        let store = Arc::new(bucket::Bucket::over(store, prefix, one_put));
         Output { store, scratch: scratch.to_path_buf(), folder: None }
     }
 

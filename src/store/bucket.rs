@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -39,12 +40,19 @@ const MANY: usize = 64;
 /// Where uploads have names of their own.
 const PARTIAL: &str = "_framemill/partial/";
 
+/// Pauses between looks at an object that others create, replace or remove meanwhile, in milliseconds.
+const LOOKS: [u64; 9] = [0, 20, 50, 100, 200, 500, 1000, 2000, 4000];
+
 /// The bucket and the prefix in it.
-pub struct Bucket(Cloud);
+pub struct Bucket {
+    cloud: Cloud,
+    /// Largest object that is created in one request.
+    one_put: u64,
+}
 
 impl std::fmt::Debug for Bucket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.uri())
+        f.write_str(&self.cloud.uri())
     }
 }
 
@@ -52,21 +60,21 @@ type Stored<T> = object_store::Result<T>;
 
 impl Bucket {
     pub fn open(uri: &str, settings: &Settings) -> Result<Bucket> {
-        Cloud::open(uri, settings).map(Bucket)
+        Cloud::open(uri, settings).map(|cloud| Bucket { cloud, one_put: ONE_PUT })
     }
 
     /// The prefix in a bucket that tests made.
     #[cfg(test)]
-    pub fn over(store: std::sync::Arc<dyn ObjectStore>, prefix: &str) -> Bucket {
-        Bucket(Cloud::over(store, prefix))
+    pub fn over(store: std::sync::Arc<dyn ObjectStore>, prefix: &str, one_put: u64) -> Bucket {
+        Bucket { cloud: Cloud::over(store, prefix), one_put }
     }
 
     fn key(&self, name: &str) -> Key {
-        name.split('/').filter(|part| !part.is_empty()).fold(self.0.prefix().clone(), |key, part| key.join(part))
+        name.split('/').filter(|part| !part.is_empty()).fold(self.cloud.prefix().clone(), |key, part| key.join(part))
     }
 
     fn failed(&self, verb: &str, name: &str, error: &object_store::Error) -> Error {
-        self.0.failed(verb, &self.key(name), error)
+        self.cloud.failed(verb, &self.key(name), error)
     }
 
     /// `None` where the error says that there is no such object.
@@ -80,36 +88,38 @@ impl Bucket {
 
     fn head(&self, name: &str) -> Result<Option<ObjectMeta>> {
         let key = self.key(name);
-        self.there("read", name, self.0.wait(self.0.again(|| self.0.store().head(&key))))
+        self.there("read", name, self.cloud.wait(self.cloud.again(|| self.cloud.store().head(&key))))
     }
 
     /// One small object.
     async fn get(&self, store: &dyn ObjectStore, key: &Key, options: GetOptions) -> Stored<Bytes> {
-        self.0.again(|| async { store.get_opts(key, options.clone()).await?.bytes().await }).await
+        self.cloud.again(|| async { store.get_opts(key, options.clone()).await?.bytes().await }).await
     }
 
     /// A PUT of `payload` under that condition. One that creates and is done twice finds its own content.
     async fn send(&self, store: &dyn ObjectStore, key: &Key, payload: PutPayload, mode: PutMode) -> Stored<()> {
         let options = PutOptions { mode, ..Default::default() };
-        self.0.again(|| async { store.put_opts(key, payload.clone(), options.clone()).await.map(|_| ()) }).await
+        self.cloud.again(|| async { store.put_opts(key, payload.clone(), options.clone()).await.map(|_| ()) }).await
     }
 
     fn sent(&self, store: &dyn ObjectStore, name: &str, content: Vec<u8>, mode: PutMode) -> Stored<()> {
-        self.0.wait(self.send(store, &self.key(name), content.into(), mode))
+        self.cloud.wait(self.send(store, &self.key(name), content.into(), mode))
     }
 
     /// Gives `each` the content of an object piece by piece, all from one version of it, and its size.
     fn pieces(&self, name: &str, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
         let key = self.key(name);
-        let meta =
-            self.0.wait(self.0.again(|| self.0.store().head(&key))).map_err(|e| self.failed("read", name, &e))?;
+        let meta = self
+            .cloud
+            .wait(self.cloud.again(|| self.cloud.store().head(&key)))
+            .map_err(|e| self.failed("read", name, &e))?;
         let ranges = (0..meta.size).step_by(PART).map(|from| from..meta.size.min(from + PART as u64));
         let pieces = stream::iter(ranges).map(|range| {
             let options = GetOptions { range: Some(range.into()), if_match: meta.e_tag.clone(), ..Default::default() };
-            self.get(&**self.0.bulk(), &key, options)
+            self.get(&**self.cloud.bulk(), &key, options)
         });
         let mut pieces = pieces.buffered(PARTS);
-        while let Some(piece) = self.0.wait(pieces.next()) {
+        while let Some(piece) = self.cloud.wait(pieces.next()) {
             each(&piece.map_err(|e| self.failed("read", name, &e))?)?;
         }
         Ok(meta.size)
@@ -120,15 +130,15 @@ impl Bucket {
         let (key, wrong) = (self.key(name), |e: object_store::Error| self.failed("write", name, &e));
         let mut part = filled(from, PART)?;
         if part.len() < PART {
-            return self.sent(&**self.0.bulk(), name, part, PutMode::Overwrite).map_err(wrong);
+            return self.sent(&**self.cloud.bulk(), name, part, PutMode::Overwrite).map_err(wrong);
         }
-        let upload = self.0.wait(self.0.again(|| self.0.bulk().put_multipart(&key))).map_err(wrong)?;
+        let upload = self.cloud.wait(self.cloud.again(|| self.cloud.bulk().put_multipart(&key))).map_err(wrong)?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
         let written = loop {
             if part.is_empty() {
                 break Ok(());
             }
-            let sent = self.0.wait(async {
+            let sent = self.cloud.wait(async {
                 upload.wait_for_capacity(PARTS).await?;
                 upload.put(part.into());
                 Ok(())
@@ -142,10 +152,10 @@ impl Bucket {
             }
         };
         match written {
-            Ok(()) => self.0.wait(upload.finish()).map(|_| ()).map_err(wrong),
+            Ok(()) => self.cloud.wait(upload.finish()).map(|_| ()).map_err(wrong),
             Err(error) => {
                 // Parts of an upload that was given up are invisible; the store's own rules clear them.
-                if let Err(e) = self.0.wait(upload.abort()) {
+                if let Err(e) = self.cloud.wait(upload.abort()) {
                     tracing::debug!("{}: giving up the upload: {e}", self.place(name));
                 }
                 Err(error)
@@ -155,20 +165,24 @@ impl Bucket {
 
     /// Creates `name` from the file unless it exists; false if it does.
     fn create_from(&self, file: &Path, bytes: u64, name: &str) -> Result<bool> {
-        if bytes <= ONE_PUT {
+        if bytes <= self.one_put {
             let content = std::fs::read(file).map_err(|e| failed("read", file, &e))?;
-            return self.created(name, self.sent(&**self.0.bulk(), name, content, PutMode::Create));
+            return self.created(name, self.sent(&**self.cloud.bulk(), name, content, PutMode::Create));
         }
         static ATTEMPT: AtomicU64 = AtomicU64::new(0);
         let attempt = format!("{PARTIAL}{}-{}-{:x}", worker(), ATTEMPT.fetch_add(1, Ordering::Relaxed), moment());
         self.put(file, &attempt)?;
         let (from, to) = (self.key(&attempt), self.key(name));
-        let copied = self.0.wait(self.0.again(|| self.0.bulk().copy_if_not_exists(&from, &to)));
+        let copied = self.cloud.wait(self.cloud.again(|| self.cloud.bulk().copy_if_not_exists(&from, &to)));
         // What stays of it is swept when the job is finished.
         if let Err(e) = self.remove(&attempt) {
             tracing::debug!("{e}");
         }
-        self.created(name, copied)
+        match copied {
+            // Swept already: another worker has finished the job.
+            Err(e) if Trouble::of(&e) == Trouble::Missing => Ok(false),
+            copied => self.created(name, copied),
+        }
     }
 
     fn created(&self, name: &str, result: Stored<()>) -> Result<bool> {
@@ -179,28 +193,41 @@ impl Bucket {
         }
     }
 
+    /// What `look` comes to, who gives nothing while others change `name` under its eyes.
+    fn settled<T>(&self, name: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        for pause in LOOKS {
+            std::thread::sleep(Duration::from_millis(pause));
+            if let Some(done) = look()? {
+                return Ok(done);
+            }
+        }
+        Err(Error::store(format!(
+            "{}: it cannot be created since it is there, and cannot be read since it is not, or changes again and again: see \
+             what else writes or hides it, then run the same command again, finished tasks are kept",
+            self.place(name)
+        )))
+    }
+
     /// Publishes one file: see [`Store::publish`].
     fn publish_file(&self, file: &Path, object: &Object, receipt: &str) -> Result<()> {
-        loop {
+        self.settled(&object.path, || {
             if self.create_from(file, object.bytes, &object.path)? {
-                return Ok(());
+                return Ok(Some(()));
             }
-            let Some(seen) = self.head(&object.path)? else { continue };
+            let Some(seen) = self.head(&object.path)? else { return Ok(None) };
             let there = match self.measure(&object.path) {
                 // It was replaced or taken away while it was read.
-                Err(_) if self.head(&object.path)?.map(|now| now.e_tag) != Some(seen.e_tag.clone()) => continue,
+                Err(_) if self.head(&object.path)?.map(|now| now.e_tag) != Some(seen.e_tag.clone()) => return Ok(None),
                 other => other?,
             };
             if there == *object {
-                return Ok(());
+                return Ok(Some(()));
             }
             if self.read(receipt)?.is_some() {
                 return Err(differs(&self.place(&object.path), receipt, &there, object));
             }
-            if self.replace_seen(file, &object.path, &seen)? {
-                return Ok(());
-            }
-        }
+            Ok(self.replace_seen(file, &object.path, &seen)?.then_some(()))
+        })
     }
 
     /// Replaces an orphan that is still as it was `seen`; false if it is not. It must go up in one request, whatever its
@@ -208,7 +235,7 @@ impl Bucket {
     fn replace_seen(&self, file: &Path, name: &str, seen: &ObjectMeta) -> Result<bool> {
         let content = std::fs::read(file).map_err(|e| failed("read", file, &e))?;
         let version = UpdateVersion { e_tag: seen.e_tag.clone(), version: seen.version.clone() };
-        match self.sent(&**self.0.bulk(), name, content, PutMode::Update(version)) {
+        match self.sent(&**self.cloud.bulk(), name, content, PutMode::Update(version)) {
             Ok(()) => Ok(true),
             Err(e) if matches!(Trouble::of(&e), Trouble::Changed | Trouble::Missing) => Ok(false),
             Err(e) => Err(self.failed("replace", name, &e)),
@@ -219,7 +246,7 @@ impl Bucket {
     fn below(&self, folder: &str) -> Result<Vec<(String, ObjectMeta)>> {
         let prefix = self.key(folder);
         let metas: Stored<Vec<ObjectMeta>> =
-            self.0.wait(self.0.again(|| self.0.store().list(Some(&prefix)).try_collect()));
+            self.cloud.wait(self.cloud.again(|| self.cloud.store().list(Some(&prefix)).try_collect()));
         let metas = metas.map_err(|e| self.failed("list", folder, &e))?;
         let named = |meta: ObjectMeta| {
             let parts = meta.location.prefix_match(&prefix)?;
@@ -254,10 +281,10 @@ impl Bucket {
                 });
                 let content = content.await.map_err(std::io::Error::other).and_then(|read| read);
                 let content = content.map_err(|e| failed("read", &path, &e))?;
-                Ok((name, self.send(&**self.0.store(), &key, content.into(), PutMode::Create).await))
+                Ok((name, self.send(&**self.cloud.store(), &key, content.into(), PutMode::Create).await))
             }
         });
-        let done: Result<Vec<_>> = self.0.wait(puts.buffered(MANY).try_collect());
+        let done: Result<Vec<_>> = self.cloud.wait(puts.buffered(MANY).try_collect());
         for (name, put) in done? {
             let whole = format!("{}{name}", object.path);
             if !self.created(&whole, put)? {
@@ -293,42 +320,39 @@ fn filled(from: &mut Source, most: usize) -> Result<Vec<u8>> {
 
 impl Store for Bucket {
     fn place(&self, name: &str) -> String {
-        let uri = self.0.uri_of(&self.key(name));
+        let uri = self.cloud.uri_of(&self.key(name));
         if name.ends_with('/') { uri + "/" } else { uri }
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let (store, key) = (self.0.store(), self.key(name));
-        let read = self.0.wait(self.get(&**store, &key, GetOptions::default()));
+        let (store, key) = (self.cloud.store(), self.key(name));
+        let read = self.cloud.wait(self.get(&**store, &key, GetOptions::default()));
         Ok(self.there("read", name, read)?.map(Vec::from))
     }
 
     fn read_all(&self, names: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
-        let store = self.0.store();
+        let store = self.cloud.store();
         let reads = stream::iter(names).map(|name| {
             let key = self.key(name);
             async move { (name, self.get(&**store, &key, GetOptions::default()).await) }
         });
-        let read: Vec<_> = self.0.wait(reads.buffered(MANY).collect());
+        let read: Vec<_> = self.cloud.wait(reads.buffered(MANY).collect());
         read.into_iter().map(|(name, read)| Ok(self.there("read", name, read)?.map(Vec::from))).collect()
     }
 
     fn create_only(&self, name: &str, bytes: &[u8]) -> Result<Created> {
-        loop {
-            if self.created(name, self.sent(&**self.0.store(), name, bytes.to_vec(), PutMode::Create))? {
-                return Ok(Created::Written);
+        self.settled(name, || {
+            if self.created(name, self.sent(&**self.cloud.store(), name, bytes.to_vec(), PutMode::Create))? {
+                return Ok(Some(Created::Written));
             }
-            match self.read(name)? {
-                Some(there) if there == bytes => return Ok(Created::Same),
-                Some(there) => return Ok(Created::Other(there)),
-                // Someone removed it in between.
-                None => {}
-            }
-        }
+            // Nothing, where someone removed it in between.
+            let there = self.read(name)?;
+            Ok(there.map(|there| if there == bytes { Created::Same } else { Created::Other(there) }))
+        })
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let put = self.sent(&**self.0.store(), name, bytes.to_vec(), PutMode::Overwrite);
+        let put = self.sent(&**self.cloud.store(), name, bytes.to_vec(), PutMode::Overwrite);
         put.map_err(|e| self.failed("write", name, &e))
     }
 
@@ -343,13 +367,13 @@ impl Store for Bucket {
 
     fn remove(&self, name: &str) -> Result<()> {
         let key = self.key(name);
-        let removed = self.0.wait(self.0.again(|| self.0.store().delete(&key)));
+        let removed = self.cloud.wait(self.cloud.again(|| self.cloud.store().delete(&key)));
         self.there("remove", name, removed).map(|_| ())
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>> {
         let prefix = self.key(folder);
-        let listed = self.0.wait(self.0.again(|| self.0.store().list_with_delimiter(Some(&prefix))));
+        let listed = self.cloud.wait(self.cloud.again(|| self.cloud.store().list_with_delimiter(Some(&prefix))));
         let Some(listed) = self.there("list", folder, listed)? else { return Ok(Vec::new()) };
         let last = |key: &Key| key.filename().map(str::to_string);
         let folders = listed.common_prefixes.iter().filter_map(last).map(|name| name + "/");
@@ -377,12 +401,12 @@ impl Store for Bucket {
         if files.is_empty() {
             return Err(Error::store(format!("could not read {}: there is nothing in it", self.place(name))));
         }
-        let store = self.0.bulk();
+        let store = self.cloud.bulk();
         let digests = stream::iter(&files).map(|(name, meta)| async move {
             let content = self.get(&**store, &meta.location, GetOptions::default()).await?;
             Ok::<_, object_store::Error>((name.clone(), content.len() as u64, hex(&Sha256::digest(&content))))
         });
-        let digests: Stored<Vec<_>> = self.0.wait(digests.buffered(MANY).try_collect());
+        let digests: Stored<Vec<_>> = self.cloud.wait(digests.buffered(MANY).try_collect());
         let (bytes, sha256) = listing_digest(&digests.map_err(|e| self.failed("read", name, &e))?);
         Ok(Object { path: name.into(), bytes, sha256 })
     }

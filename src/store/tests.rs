@@ -27,16 +27,16 @@ impl Fresh {
     }
 }
 
-/// Every kind of store, fresh.
+/// Every kind of store, fresh: a folder, a bucket, and one that creates all that is published by copies.
 fn stores() -> Vec<Fresh> {
     let dir = tempfile::tempdir().unwrap();
     let out = Output::at(&dir.path().join("out"));
     let mut all = vec![Fresh { dir, out }];
     #[cfg(feature = "cloud")]
-    {
+    for one_put in [u64::MAX, 0] {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(object_store::memory::InMemory::new());
-        let out = Output::over(store, "some/prefix", &dir.path().join("scratch"));
+        let out = Output::over(store, "some/prefix", one_put, &dir.path().join("scratch"));
         all.push(Fresh { dir, out });
     }
     all

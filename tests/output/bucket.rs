@@ -1,7 +1,8 @@
 //! A job into a bucket gives what the same job gives in a folder.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::server::{Answer, S3, SECRET, Server, forward, program};
 use crate::support::*;
@@ -28,7 +29,7 @@ fn a_bucket_holds_what_a_folder_holds_in_every_form() {
         let folder = dir.path().join(form);
         let output = framemill(&job(&inputs, folder.to_str().unwrap(), more));
         assert!(output.status.success(), "{form}: {}", errors(&output));
-        let (mut expected, uri) = (tree(&folder), format!("s3://media/{form}"));
+        let (expected, uri) = (tree(&folder), format!("s3://media/{form}"));
         let output_s3 = program(s3.port).args(job(&inputs, &uri, more)).output().unwrap();
         assert!(output_s3.status.success(), "{form}: {}", errors(&output_s3));
         let out = crate::tools::output(s3.port, form);
@@ -47,14 +48,18 @@ fn a_bucket_holds_what_a_folder_holds_in_every_form() {
             assert!(shown.status.success(), "{}", errors(&shown));
         }
         assert_eq!(std::fs::read(here).unwrap(), std::fs::read(there).unwrap());
+        // The control: what is damaged is found.
+        let shard = expected.keys().find(|name| name.contains("shard-") && name.ends_with(".parquet")).unwrap();
+        let whole = out.read(shard).unwrap().unwrap();
+        out.replace(shard, b"other").unwrap();
+        assert_eq!(command("verify").status.code(), Some(74));
+        assert_ne!(objects(&out), expected);
+        out.replace(shard, &whole).unwrap();
+        assert_eq!(objects(&out), expected);
         let retried = program(s3.port).args(["retry", &uri, "--max-rejects", "100%"]).output().unwrap();
         assert!(retried.status.success(), "{}", errors(&retried));
-        // The control: what is damaged is found.
-        let shard = expected.keys().find(|name| name.contains("shard-") && name.ends_with(".parquet")).unwrap().clone();
-        out.replace(&shard, b"other").unwrap();
-        assert_eq!(command("verify").status.code(), Some(74));
-        expected.remove(&shard);
-        assert_ne!(objects(&out), expected);
+        assert!(out.size("_framemill/plan-0002.json").unwrap().is_some(), "what is broken is planned again");
+        assert_eq!(command("verify").status.code(), Some(0));
     }
 }
 
@@ -93,22 +98,27 @@ fn a_store_that_is_away_for_a_while_is_waited_for_and_one_that_stays_away_is_an_
     let folder = dir.path().join("folder");
     assert!(framemill(&job(&[&photos()], folder.to_str().unwrap(), &[])).status.success());
     let expected = tree(&folder);
-    let away = std::sync::Arc::new(AtomicBool::new(false));
-    let (port, gone) = (s3.port, away.clone());
-    let server = Server::start(move |request| match gone.load(Ordering::Relaxed) {
-        true => Answer::status(503),
-        false => forward(port, request),
+    let away = Arc::new(AtomicBool::new(false));
+    let (refused, until) = (Arc::new(AtomicUsize::new(0)), Mutex::new(None));
+    let (port, gone, counted) = (s3.port, away.clone(), refused.clone());
+    let server = Server::start(move |request| {
+        // Gone for two seconds once the first shard is to be written.
+        let mut until = until.lock().unwrap();
+        if request.method == "PUT" && request.target.contains("/brief/shard-") {
+            until.get_or_insert_with(|| Instant::now() + Duration::from_secs(2));
+        }
+        let brief = until.is_some_and(|until| Instant::now() < until);
+        drop(until);
+        if brief || gone.load(Ordering::Relaxed) {
+            counted.fetch_add(1, Ordering::Relaxed);
+            return Answer::status(503);
+        }
+        forward(port, request)
     });
-    // Gone as soon as the plan is there, back two seconds later.
-    let log = dir.path().join("log");
-    let mut child = start(program(server.port), &job(&[&photos()], "s3://media/away", &[]), &log);
-    let out = output(port, "away");
-    wait_until("the plan", || out.size("_framemill/plan.json").unwrap().is_some());
-    away.store(true, Ordering::Relaxed);
-    std::thread::sleep(Duration::from_secs(2));
-    away.store(false, Ordering::Relaxed);
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", said(&log));
-    assert_eq!(objects(&out), expected);
+    let waited = program(server.port).args(job(&[&photos()], "s3://media/brief", &[])).output().unwrap();
+    assert!(waited.status.success(), "{}", errors(&waited));
+    assert!(refused.load(Ordering::Relaxed) > 1, "the store was never away");
+    assert_eq!(objects(&output(port, "brief")), expected);
     // Gone for longer than it is waited for.
     let file = dir.path().join("job.toml");
     std::fs::write(&file, "[output.store]\nretry_seconds = 1\n").unwrap();
@@ -141,4 +151,32 @@ fn sources_are_kept_in_a_bucket_too() {
         files.values().cloned().collect::<std::collections::BTreeSet<_>>()
     };
     assert!(!kept.is_empty() && digests(&kept).is_subset(&digests(&own)), "{kept:?}");
+}
+
+#[test]
+fn a_shard_of_more_than_one_request_is_whole_and_leaves_no_parts() {
+    let Some(s3) = S3::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, photo) = (dir.path().join("folder"), fixtures().join("photos/plain.bmp"));
+    let args = |out: &str| -> Vec<String> {
+        let more = ["--format", "tensors", "--variants", "500", "--op", "resize:w=224,h=224", "--shard-bytes", "1GB"];
+        let mut args = vec!["run", "-i", photo.to_str().unwrap(), "-o", out];
+        args.extend(more);
+        args.into_iter().map(String::from).collect()
+    };
+    assert!(program(0).args(args(folder.to_str().unwrap())).output().unwrap().status.success());
+    let expected = tree(&folder);
+    let array = std::fs::metadata(folder.join("shard-000000.npy")).unwrap().len();
+    assert!(array > 64 << 20, "{array} bytes go up in one request");
+    for round in 0..2 {
+        // The second time an orphan of another content has the name.
+        let prefix = format!("large-{round}");
+        let out = output(s3.port, &prefix);
+        if round == 1 {
+            out.replace("shard-000000.npy", b"orphan").unwrap();
+        }
+        let run = program(s3.port).args(args(&format!("s3://media/{prefix}"))).output().unwrap();
+        assert!(run.status.success(), "{}", errors(&run));
+        assert_eq!(objects(&out), expected, "{prefix}");
+    }
 }
