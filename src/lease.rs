@@ -23,11 +23,13 @@ use crate::task::Ledger;
 
 const LEASES: &str = "_framemill/leases";
 const WORKERS: &str = "_framemill/workers";
+/// Names that a listing gives for what two or three tries cost.
+const NAMES: usize = 2000;
 /// Renewals in the time of a lease.
 const RENEWALS: u32 = 3;
 /// How soon a worker that waits for others looks again at first, and how soon at last: what others have is mostly done in
 /// a moment, or takes long.
-const SOON: Duration = Duration::from_millis(200);
+const SOON: Duration = Duration::from_millis(500);
 const SELDOM: Duration = Duration::from_secs(15);
 
 fn worker_name(worker: &str) -> String {
@@ -90,6 +92,8 @@ struct State {
     seen: HashMap<String, (u64, Duration)>,
     /// How often it was looked.
     looks: u64,
+    /// Tries that others were faster than, since the last that was not.
+    misses: usize,
     /// How often there was nothing to take, since there was something.
     waits: u32,
 }
@@ -124,10 +128,10 @@ impl Leases {
         self.term / RENEWALS
     }
 
-    /// How long to wait before looking again: longer from look to look.
+    /// How long to wait before looking again: two fifths of what was waited already, so that what is done is seen soon.
     pub fn patience(&self) -> Duration {
-        let waits = self.state().waits.min(10);
-        (SOON * 2u32.pow(waits)).min(SELDOM).min(self.term / 4)
+        let waits = self.state().waits.min(30) as i32;
+        SOON.mul_f64(1.4f64.powi(waits)).min(SELDOM).min(self.term / 4)
     }
 
     /// Shows that this worker lives.
@@ -159,10 +163,17 @@ impl Leases {
                     continue;
                 }
                 if self.lease(state, task, 0)? {
+                    state.misses = 0;
                     return Ok(Take::Task(task));
                 }
                 // Others are here, too: what lies next is likely theirs.
-                break;
+                state.misses += 1;
+                if state.misses > state.open.len() / NAMES {
+                    break;
+                }
+                // A try elsewhere costs less than listing so much again.
+                let elsewhere = self.place(state.looks << 32 | state.misses as u64) % state.free.len().max(1);
+                state.free.rotate_left(elsewhere);
             }
             if let Some(verdict) = self.look(state, now)? {
                 return Ok(verdict);
@@ -198,7 +209,7 @@ impl Leases {
         }
         let left = state.open.iter().filter(|task| !state.begun.contains_key(task));
         let (held, free): (Vec<u64>, Vec<u64>) = left.partition(|task| taken.contains_key(task));
-        state.looks += 1;
+        (state.looks, state.misses) = (state.looks + 1, 0);
         if !free.is_empty() {
             // Workers start at places of their own, so that they seldom want the same.
             let start = self.place(state.looks) % free.len();
