@@ -10,7 +10,7 @@
 //! absence or by its count standing still for the time of a lease on the watcher's own clock, may create attempt k + 1. No
 //! clock is compared with another's, and no write but create-only has two writers, so any store will do that commits need.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,10 @@ use crate::task::Ledger;
 
 const LEASES: &str = "_framemill/leases";
 const WORKERS: &str = "_framemill/workers";
+/// Names that a store gives in one answer.
+const PAGE: usize = 1000;
 /// Names that a listing gives for what two or three tries cost.
-const NAMES: usize = 2000;
+const NAMES: usize = 2 * PAGE;
 /// Renewals in the time of a lease.
 const RENEWALS: u32 = 3;
 /// How soon a worker that waits for others looks again at first, and how soon at last: what others have is mostly done in
@@ -59,8 +61,10 @@ struct Beat {
 /// What there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Take {
-    /// This task, which is now this worker's.
-    Task(u64),
+    /// This task, which is now this worker's and was nobody's before.
+    Fresh(u64),
+    /// This task, which somebody had who is gone; perhaps it was decided.
+    Left(u64),
     /// Nothing just now: others have what is left, and may lose it.
     Wait,
     /// Nothing any more.
@@ -74,6 +78,8 @@ pub struct Leases {
     worker: String,
     term: Duration,
     begun: Instant,
+    /// How many tasks the job has.
+    tasks: usize,
     state: Mutex<State>,
     beats: Mutex<u64>,
 }
@@ -88,8 +94,8 @@ struct State {
     begun: BTreeMap<u64, u32>,
     /// Who had which attempt; that does not change.
     holders: HashMap<(u64, u32), String>,
-    /// Each worker's count, and when it was first seen.
-    seen: HashMap<String, (u64, Duration)>,
+    /// What was read of each worker.
+    seen: HashMap<String, Seen>,
     /// How often it was looked.
     looks: u64,
     /// Tries that others were faster than, since the last that was not.
@@ -98,16 +104,27 @@ struct State {
     waits: u32,
 }
 
+#[derive(Debug)]
+struct Seen {
+    count: u64,
+    /// When this count was first read.
+    since: Duration,
+    /// When it was read last.
+    read: Duration,
+}
+
 impl Leases {
     /// Joins those who share the `tasks` of the ledger's job. `worker` tells this one from all others that live, and
     /// stays the same where an engine process takes over from another; `term` is how long one may be silent.
     pub fn join(ledger: &Ledger, worker: &str, term: Duration, tasks: impl Iterator<Item = u64>) -> Result<Leases> {
         let state = State { open: tasks.collect(), ..State::default() };
+        let tasks = state.open.len();
         let leases = Leases {
             ledger: ledger.clone(),
             worker: worker.into(),
             term,
             begun: Instant::now(),
+            tasks,
             state: Mutex::new(state),
             beats: Mutex::default(),
         };
@@ -164,7 +181,7 @@ impl Leases {
                 }
                 if self.lease(state, task, 0)? {
                     state.misses = 0;
-                    return Ok(Take::Task(task));
+                    return Ok(Take::Fresh(task));
                 }
                 // Others are here, too: what lies next is likely theirs.
                 state.misses += 1;
@@ -200,8 +217,7 @@ impl Leases {
 
     /// Looks what is done and what is taken. Gives a verdict, or has filled the list of free tasks.
     fn look(&self, state: &mut State, now: Duration) -> Result<Option<Take>> {
-        let done = self.ledger.done()?;
-        state.open.retain(|task| !done.contains(task));
+        self.strike(state)?;
         let mut taken: HashMap<u64, u32> = HashMap::new();
         for (task, attempt) in self.out().list(LEASES)?.iter().filter_map(|name| parsed(name)) {
             let last = taken.entry(task).or_insert(attempt);
@@ -219,18 +235,33 @@ impl Leases {
         if held.is_empty() {
             return Ok(Some(Take::Nothing));
         }
-        let mut alive: HashMap<String, bool> = HashMap::new();
+        let present: HashSet<String> = self.out().list(WORKERS)?.into_iter().collect();
         for task in held {
             let attempt = taken[&task];
             let Some(holder) = self.holder(state, task, attempt)? else { continue };
             // An engine of this worker had it and died.
-            let gone = holder == self.worker || !self.lives(state, &holder, now, &mut alive)?;
+            let gone = holder == self.worker || !self.lives(state, &holder, now, &present)?;
             let next = if holder == self.worker { attempt } else { attempt + 1 };
             if gone && self.lease(state, task, next)? {
-                return Ok(Some(Take::Task(task)));
+                return Ok(Some(Take::Left(task)));
             }
         }
         Ok(Some(Take::Wait))
+    }
+
+    /// Strikes out what is done: by a listing of all receipts or, where that would cost more, by asking for each.
+    fn strike(&self, state: &mut State) -> Result<()> {
+        if state.open.len() > self.tasks / PAGE {
+            let done = self.ledger.done()?;
+            state.open.retain(|task| !done.contains(task));
+            return Ok(());
+        }
+        for task in state.open.clone() {
+            if self.ledger.has(task)? {
+                state.open.remove(&task);
+            }
+        }
+        Ok(())
     }
 
     /// A number that differs between workers and between looks.
@@ -251,27 +282,20 @@ impl Leases {
         Ok(Some(holder))
     }
 
-    /// Whether a worker is to be taken for living; each is looked at once in a round.
-    fn lives(&self, state: &mut State, who: &str, now: Duration, round: &mut HashMap<String, bool>) -> Result<bool> {
-        if let Some(alive) = round.get(who) {
-            return Ok(*alive);
+    /// Whether a worker is to be taken for living. Its count is read no more often than it is to grow.
+    fn lives(&self, state: &mut State, who: &str, now: Duration, present: &HashSet<String>) -> Result<bool> {
+        if !present.contains(&format!("{who}.json")) {
+            return Ok(false);
         }
-        let beat = match who.is_empty() {
-            true => None,
-            false => self.out().read(&worker_name(who))?,
-        };
-        let alive = match beat.map(|text| serde_json::from_slice::<Beat>(&text).map_or(0, |beat| beat.count)) {
-            None => false,
-            Some(count) => match state.seen.get(who) {
-                Some((same, since)) if *same == count => now.saturating_sub(*since) <= self.term,
-                _ => {
-                    state.seen.insert(who.into(), (count, now));
-                    true
-                }
-            },
-        };
-        round.insert(who.into(), alive);
-        Ok(alive)
+        let silent = |seen: &Seen| now.saturating_sub(seen.since) > self.term;
+        let known = state.seen.get(who);
+        if known.is_none_or(|seen| now.saturating_sub(seen.read) >= self.pace() || silent(seen)) {
+            let Some(text) = self.out().read(&worker_name(who))? else { return Ok(false) };
+            let count = serde_json::from_slice::<Beat>(&text).map_or(0, |beat| beat.count);
+            let since = known.filter(|seen| seen.count == count).map_or(now, |seen| seen.since);
+            state.seen.insert(who.into(), Seen { count, since, read: now });
+        }
+        Ok(!state.seen.get(who).is_none_or(silent))
     }
 
     /// A task of this worker has its receipt.

@@ -20,7 +20,7 @@ fn each_task_is_taken_once_and_the_rest_is_waited_for() {
     let mut taken: Vec<u64> = Vec::new();
     for turn in 0..5 {
         let who = if turn % 2 == 0 { &a } else { &b };
-        let Take::Task(task) = who.take_at(at(1)).unwrap() else { panic!("nothing for turn {turn}") };
+        let Take::Fresh(task) = who.take_at(at(1)).unwrap() else { panic!("nothing for turn {turn}") };
         taken.push(task);
     }
     taken.sort();
@@ -38,15 +38,15 @@ fn a_silent_worker_loses_its_task_after_its_term_and_not_before() {
     let dir = tempfile::tempdir().unwrap();
     let out = Output::at(dir.path());
     let (dead, other) = (leases(&out, "dead", 1), leases(&out, "other", 1));
-    assert_eq!(dead.take_at(at(0)).unwrap(), Take::Task(0));
+    assert_eq!(dead.take_at(at(0)).unwrap(), Take::Fresh(0));
     for second in [100, 104, 108] {
         assert_eq!(other.take_at(at(second)).unwrap(), Take::Wait, "{second}");
     }
     dead.renew().unwrap();
-    for second in [109, 117] {
-        assert_eq!(other.take_at(at(second)).unwrap(), Take::Wait, "it was heard of at 109: {second}");
+    for second in [111, 119] {
+        assert_eq!(other.take_at(at(second)).unwrap(), Take::Wait, "it was heard of at 111: {second}");
     }
-    assert_eq!(other.take_at(at(118)).unwrap(), Take::Task(0));
+    assert_eq!(other.take_at(at(120)).unwrap(), Take::Left(0));
     // Both are there now; a third one would have to see the second one die.
     let third = leases(&out, "third", 1);
     assert_eq!(third.take_at(at(0)).unwrap(), Take::Wait);
@@ -61,10 +61,10 @@ fn who_leaves_in_order_frees_its_tasks_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let out = Output::at(dir.path());
     let (gone, other) = (leases(&out, "gone", 1), leases(&out, "other", 1));
-    assert_eq!(gone.take_at(at(0)).unwrap(), Take::Task(0));
+    assert_eq!(gone.take_at(at(0)).unwrap(), Take::Fresh(0));
     assert_eq!(other.take_at(at(0)).unwrap(), Take::Wait);
     leave(&out, "gone").unwrap();
-    assert_eq!(other.take_at(at(0)).unwrap(), Take::Task(0));
+    assert_eq!(other.take_at(at(0)).unwrap(), Take::Left(0));
     sweep(&out).unwrap();
     assert!(!dir.path().join(LEASES).exists() && !dir.path().join(WORKERS).exists());
 }
@@ -73,9 +73,9 @@ fn who_leaves_in_order_frees_its_tasks_at_once() {
 fn an_engine_goes_on_with_what_its_predecessor_held() {
     let dir = tempfile::tempdir().unwrap();
     let out = Output::at(dir.path());
-    assert_eq!(leases(&out, "same", 1).take_at(at(0)).unwrap(), Take::Task(0));
+    assert_eq!(leases(&out, "same", 1).take_at(at(0)).unwrap(), Take::Fresh(0));
     let next = leases(&out, "same", 1);
-    assert_eq!(next.take_at(at(0)).unwrap(), Take::Task(0));
+    assert_eq!(next.take_at(at(0)).unwrap(), Take::Left(0));
     assert_eq!(next.take_at(at(0)).unwrap(), Take::Nothing, "but only once");
 }
 
@@ -84,13 +84,30 @@ fn a_task_that_was_done_meanwhile_is_not_taken() {
     let dir = tempfile::tempdir().unwrap();
     let out = Output::at(dir.path());
     let (a, b) = (leases(&out, "a", 2), leases(&out, "b", 2));
-    let Take::Task(first) = a.take_at(at(0)).unwrap() else { panic!() };
+    let Take::Fresh(first) = a.take_at(at(0)).unwrap() else { panic!() };
     // b has listed before a is done, and comes to a's task only after.
     b.state().free = vec![1 - first, first];
     receipt(&out, first);
     a.done(first);
-    assert_eq!(b.take_at(at(0)).unwrap(), Take::Task(1 - first));
+    assert_eq!(b.take_at(at(0)).unwrap(), Take::Fresh(1 - first));
     assert!(!out.list(LEASES).unwrap().iter().any(|name| parsed(name).unwrap().0 == first), "no lease stays behind");
+}
+
+#[test]
+fn where_little_is_left_each_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = Output::at(dir.path());
+    let (a, b) = (leases(&out, "a", 2000), leases(&out, "b", 2000));
+    for who in [&a, &b] {
+        who.state().open.retain(|task| *task < 2);
+    }
+    assert_eq!((a.take_at(at(0)).unwrap(), a.take_at(at(0)).unwrap()), (Take::Fresh(0), Take::Fresh(1)));
+    assert_eq!(b.take_at(at(0)).unwrap(), Take::Wait);
+    receipt(&out, 1);
+    assert_eq!(b.take_at(at(1)).unwrap(), Take::Wait);
+    assert_eq!(b.state().open, BTreeSet::from([0]));
+    receipt(&out, 0);
+    assert_eq!(b.take_at(at(2)).unwrap(), Take::Nothing);
 }
 
 #[cfg(feature = "cloud")]

@@ -87,14 +87,15 @@ impl<'a> Queue<'a> {
                 return Ok(None);
             }
             let next = match (inner.0.pop_front(), &shared.leases) {
-                (Some(next), _) => Some(next),
+                (Some((plan, task)), _) => Some((plan, task, false)),
                 (None, Some(leases)) => self.lease(shared, leases)?,
                 (None, None) => None,
             };
-            let Some((plan, task)) = next else { return Ok(None) };
+            let Some((plan, task, fresh)) = next else { return Ok(None) };
             let decision = match &shared.ledger {
-                Some(ledger) => ledger.decision(task)?,
-                None => None,
+                // Whoever may have decided it held a lease. Where a run without leases did, the commit finds out.
+                Some(ledger) if !fresh => ledger.decision(task)?,
+                _ => None,
             };
             let units = plan.units(task)?.into_iter().map(Arc::new).collect();
             let info = Arc::new(TaskInfo { task, plan, units, decision });
@@ -105,11 +106,12 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// A task of those that workers share; waits while others may still lose theirs.
-    fn lease(&self, shared: &Shared, leases: &Leases) -> Result<Option<(Arc<Plan>, u64)>> {
+    /// A task of those that workers share, and whether nobody had it before; waits while others may still lose theirs.
+    fn lease(&self, shared: &Shared, leases: &Leases) -> Result<Option<(Arc<Plan>, u64, bool)>> {
         loop {
-            let task = match leases.take()? {
-                Take::Task(task) => task,
+            let (task, fresh) = match leases.take()? {
+                Take::Fresh(task) => (task, true),
+                Take::Left(task) => (task, false),
                 Take::Nothing => return Ok(None),
                 Take::Wait => {
                     let until = Instant::now() + leases.patience();
@@ -124,7 +126,7 @@ impl<'a> Queue<'a> {
             };
             let plan = self.plans.iter().find(|p| p.tasks().contains(&task));
             let plan = plan.ok_or_else(|| Error::bug(format!("task {task} is in no plan")))?;
-            return Ok(Some((plan.clone(), task)));
+            return Ok(Some((plan.clone(), task, fresh)));
         }
     }
 }
