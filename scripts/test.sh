@@ -17,7 +17,7 @@ if [ ! -x "$python/bin/python" ]; then
 fi
 "$python/bin/pip" install -q --disable-pip-version-check 'pillow>=13,<14' numpy pyarrow webdataset duckdb \
   safetensors datasets onnxruntime pycocotools 'moto[server]' scenedetect opencv-python-headless jsonschema \
-  prometheus_client 'dagster==1.13.*' 'luigi==3.8.*'
+  prometheus_client opentelemetry-proto 'dagster==1.13.*' 'luigi==3.8.*'
 # CUDA's compiler library, where there is one for this machine: without it the kernels' images are not made again.
 "$python/bin/pip" install -q --disable-pip-version-check nvidia-cuda-nvrtc-cu12==12.0.140 ||
   echo "test: NVRTC cannot be installed here: its test will skip"

@@ -574,7 +574,9 @@ fn pass(
                 shared.encode.thread(|| {
                     while let Some(made) = shared.encode.receive(&made_in) {
                         let Numbered { key, attempt, seq, item, credit } = made;
-                        let work = trace::work(|| format!("encode {} of unit {}/{}", seq, key.task, key.index));
+                        let work = trace::work(|| {
+                            (format!("encode {} of unit {}/{}", seq, key.task, key.index), vec![key.task])
+                        });
                         let samples = item.into_iter().map(|made| compute::finish(shared.job, made)).collect();
                         drop(work);
                         let message = Message::Sample { key, attempt, seq, samples: Box::new(samples) };
@@ -595,7 +597,7 @@ fn pass(
                     if stopping(shared) {
                         break;
                     }
-                    let _work = trace::work(|| message.name());
+                    let _work = trace::work(|| (message.name(), vec![message.task()]));
                     collector.message(message)?;
                 }
                 collector.finish(!stopping(shared) && !shared.stop.draining())
@@ -608,7 +610,7 @@ fn pass(
                     if stopping(shared) {
                         break;
                     }
-                    let _work = trace::work(|| format!("commit task {}", finish.task()));
+                    let _work = trace::work(|| (format!("commit task {}", finish.task()), vec![finish.task()]));
                     commit(shared, finish)?;
                     shared.committing.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -728,7 +730,7 @@ fn decode_units(
         };
         let life = life.clone();
         let mut exit = Exit { shared, key, unit, attempt: 0, items: 0, life, pulse: &pulse, send: &send };
-        let work = trace::work(|| format!("decode {}", exit.unit.place()));
+        let work = trace::work(|| (format!("decode {}", exit.unit.place()), vec![key.task]));
         let outcome = decode::unit(&mut exit, early, threads);
         drop(work);
         let attempt = exit.attempt;

@@ -31,7 +31,7 @@ use crate::notice::Notice;
 use crate::pipeline::{self, Observer, Outcome, Progress, Snapshot, Stop, Suspects, Target, UnitKey};
 use crate::plan::Plan;
 use crate::store;
-use crate::trace::{Slice, Timeline};
+use crate::trace::{Slice, Traces};
 
 /// Clock time over CPU time that a unit without CPU time is given.
 const PATIENCE: u32 = 4;
@@ -48,6 +48,8 @@ struct Order {
     job: Value,
     worker: String,
     suspects: Suspects,
+    /// Its threads are to be followed.
+    traced: bool,
 }
 
 /// What an engine says.
@@ -80,9 +82,6 @@ pub enum News<'a> {
     /// An engine died and another takes over.
     Restart(&'a str),
 }
-
-/// The timeline of a run that wants one.
-pub type Traced<'a> = Option<&'a mut Timeline>;
 
 /// The requests to stop that reach a run. The first lets it finish what fits in the grace period, a second signal ends
 /// it at once. A cloud's notice counts as a first one: the signals that follow it as the machine goes down are no second.
@@ -120,7 +119,7 @@ pub fn run(
     job: &Job,
     engine: &dyn Fn() -> Command,
     requests: &Requests,
-    mut trace: Traced,
+    traces: &mut Traces,
     news: &mut dyn FnMut(News),
 ) -> Result<Finished> {
     let mut suspects = Suspects::default();
@@ -134,12 +133,11 @@ pub fn run(
             worker: worker.clone(),
             job: serde_json::to_value(&job.file).map_err(|e| Error::bug(format!("the job: {e}")))?,
             suspects: suspects.clone(),
+            traced: traces.wanted(),
         };
         let mut watch = Watch::start(job, engine(), &order)?;
-        if let Some(timeline) = &mut trace {
-            timeline.engine();
-        }
-        match watch.follow(requests, &mut trace, news)? {
+        traces.engine();
+        match watch.follow(requests, traces, news)? {
             Verdict::End(end) => {
                 return (*end).map(|mut f| {
                     f.peak_memory = f.peak_memory.max(peak);
@@ -151,10 +149,8 @@ pub fn run(
             }
             Verdict::Died { how, culprits, kind } => {
                 peak = peak.max(watch.peak);
-                if let Some(timeline) = &mut trace {
-                    let units = culprits.iter().map(|key| format!(" {}/{}", key.task, key.index));
-                    timeline.mark(&format!("the engine {how}; in decoders:{}", units.collect::<String>()));
-                }
+                let units = culprits.iter().map(|key| format!(" {}/{}", key.task, key.index));
+                traces.mark(&format!("the engine {how}; in decoders:{}", units.collect::<String>()));
                 news(News::Restart(&format!("the engine process {how}; another takes over")));
                 if culprits.is_empty() {
                     causeless += 1;
@@ -271,7 +267,7 @@ impl Watch {
         }
     }
 
-    fn follow(&mut self, requests: &Requests, trace: &mut Traced, news: &mut dyn FnMut(News)) -> Result<Verdict> {
+    fn follow(&mut self, requests: &Requests, traces: &mut Traces, news: &mut dyn FnMut(News)) -> Result<Verdict> {
         let (mut drained, mut aborted) = (None, None);
         let mut end = None;
         loop {
@@ -288,9 +284,7 @@ impl Watch {
                     self.see(&snapshot);
                 }
                 Ok(Event::Trace(slices, dropped)) => {
-                    if let Some(timeline) = trace {
-                        timeline.add(slices, dropped);
-                    }
+                    traces.add(&slices, dropped);
                 }
                 Ok(Event::End(result)) => end = Some(result),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -403,8 +397,7 @@ pub fn engine(link: UnixStream, vanished: impl Fn() + Send + 'static) -> Result<
         vanished();
     });
     let voice = Voice(Mutex::new(link));
-    let traced = order.job.get("trace").is_some_and(|file| !file.is_null());
-    let progress = Progress::traced(traced);
+    let progress = Progress::traced(order.traced);
     let (over, ended) = mpsc::channel::<()>();
     let result = std::thread::scope(|scope| {
         let (voice, progress) = (&voice, &progress);

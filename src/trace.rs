@@ -1,22 +1,26 @@
-//! `--trace`: what each thread of a run did when, as a timeline that Perfetto and Chrome read.
+//! What each thread of a run did when, for who wants to know: a timeline in a file, spans for OpenTelemetry.
 //!
-//! Promises: without a [`Recorder`] a thread asks one thread-local and does nothing else. A [`Timeline`] holds no more than
-//! [`MOST`] slices, however long the run: when it is full, the shortest are left out and counted, so that what is kept shows
-//! the whole run, coarser. Slices leave the engine ten times a second, so a crash costs only the last of them.
+//! Promises: without a [`Recorder`] a thread asks one thread-local and does nothing else. Slices leave the engine ten times
+//! a second, so a crash costs only the last of them.
 
-use std::cell::RefCell;
-use std::path::Path;
+#[cfg(feature = "otlp")]
+mod spans;
+mod timeline;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error::Result;
-use crate::store;
+use crate::job::JobFile;
+#[cfg(feature = "otlp")]
+use spans::Spans;
+pub use timeline::Timeline;
 
-/// Slices that a timeline holds at most: some 30 MB of JSON.
-pub const MOST: usize = 200_000;
 /// Waits below this are no more than the price of asking.
 const SHORTEST_WAIT: Duration = Duration::from_micros(10);
 /// Slices of one thread that wait to be taken, at most: more than a thread makes in the time between two looks.
@@ -67,6 +71,17 @@ pub struct Slice {
     pub start: u64,
     /// Nanoseconds.
     pub length: u64,
+    /// Nanoseconds of it in which the thread waited for input or for room.
+    pub waited: u64,
+    /// The tasks that it was for.
+    pub tasks: Vec<u64>,
+}
+
+impl Slice {
+    /// The stage that its thread is of.
+    fn stage(&self) -> &str {
+        self.thread.rsplit_once('-').map_or(&self.thread, |(stage, _)| stage)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -82,19 +97,22 @@ struct Track {
 }
 
 impl Track {
-    fn add(&self, kind: Kind, name: String, begun: Instant, length: Duration) {
+    fn add(&self, kind: Kind, (name, tasks): (String, Vec<u64>), begun: Instant, length: Duration, waited: u64) {
         let mut held = lock(&self.slices);
         if held.0.len() >= HELD {
             held.1 += 1;
             return;
         }
         let start = self.zero.1 + begun.saturating_duration_since(self.zero.0).as_nanos() as u64;
-        held.0.push(Slice { thread: self.thread.clone(), kind, name, start, length: length.as_nanos() as u64 });
+        let (thread, length) = (self.thread.clone(), length.as_nanos() as u64);
+        held.0.push(Slice { thread, kind, name, start, length, waited, tasks });
     }
 }
 
 thread_local! {
     static TRACK: RefCell<Option<Arc<Track>>> = const { RefCell::new(None) };
+    /// Nanoseconds that this thread has waited.
+    static WAITED: Cell<u64> = const { Cell::new(0) };
 }
 
 fn now() -> u64 {
@@ -141,178 +159,140 @@ pub fn wait(kind: Kind, begun: Instant, length: Duration) {
     }
     TRACK.with_borrow(|track| {
         if let Some(track) = track {
-            track.add(kind, kind.name().into(), begun, length);
+            WAITED.set(WAITED.get() + length.as_nanos() as u64);
+            track.add(kind, (kind.name().into(), Vec::new()), begun, length, 0);
         }
     });
 }
 
 /// A piece of work of this thread, from [`work`] until it is dropped.
-pub struct Work(Option<(Arc<Track>, String, Instant)>);
+pub struct Work(Option<Begun>);
 
-/// Begins a piece of work; `name` is asked only where anybody wants to know.
-pub fn work(name: impl FnOnce() -> String) -> Work {
-    Work(TRACK.with_borrow(|track| track.clone().map(|track| (track, name(), Instant::now()))))
+struct Begun {
+    track: Arc<Track>,
+    what: (String, Vec<u64>),
+    at: Instant,
+    /// What the thread had waited by then.
+    waited: u64,
+}
+
+/// Begins a piece of work; `what` gives its name and the tasks that it is for, and is asked only where anybody wants to know.
+pub fn work(what: impl FnOnce() -> (String, Vec<u64>)) -> Work {
+    let begin = |track: Arc<Track>| Begun { track, what: what(), at: Instant::now(), waited: WAITED.get() };
+    Work(TRACK.with_borrow(Option::clone).map(begin))
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        if let Some((track, name, begun)) = self.0.take() {
-            track.add(Kind::Busy, name, begun, begun.elapsed());
+        if let Some(Begun { track, what, at, waited }) = self.0.take() {
+            track.add(Kind::Busy, what, at, at.elapsed(), WAITED.get() - waited);
         }
     }
-}
-
-/// Something at one moment of a run.
-#[derive(Debug)]
-struct Mark {
-    process: usize,
-    name: String,
-    at: u64,
-}
-
-/// A whole run's slices, of all its engine processes.
-#[derive(Debug)]
-pub struct Timeline {
-    most: usize,
-    /// The process that each belongs to: 0 is the one that supervises.
-    slices: Vec<(usize, Slice)>,
-    marks: Vec<Mark>,
-    process: usize,
-    left_out: u64,
-    shortest: u64,
 }
 
 /// The thread that the supervisor's own work is shown under.
 const SUPERVISOR: &str = "supervisor";
 
-impl Default for Timeline {
-    fn default() -> Self {
-        Timeline::holding(MOST)
-    }
+/// Work of the supervising process that began at `begun` and ends now.
+fn own(name: &str, begun: Instant) -> Slice {
+    let length = begun.elapsed().as_nanos() as u64;
+    let (thread, start) = (SUPERVISOR.to_string(), now().saturating_sub(length));
+    Slice { thread, kind: Kind::Busy, name: name.into(), start, length, waited: 0, tasks: Vec::new() }
 }
 
-impl Timeline {
-    fn holding(most: usize) -> Self {
-        Timeline { most, slices: Vec::new(), marks: Vec::new(), process: 0, left_out: 0, shortest: 0 }
+/// All that follow one run.
+#[derive(Debug, Default)]
+pub struct Traces {
+    timeline: Option<(PathBuf, Timeline)>,
+    #[cfg(feature = "otlp")]
+    spans: Option<Spans>,
+}
+
+impl Traces {
+    /// What the job and the surroundings ask for.
+    ///
+    /// # Errors
+    /// Store, where the timeline cannot be written.
+    pub fn open(job: &JobFile) -> Result<Traces> {
+        let timeline = job.trace.clone().map(|file| (file, Timeline::default()));
+        if let Some((file, timeline)) = &timeline {
+            // Better now than after hours that it cannot be written.
+            timeline.write(file)?;
+        }
+        Ok(Traces {
+            timeline,
+            #[cfg(feature = "otlp")]
+            spans: Spans::open(job),
+        })
+    }
+
+    /// Whether threads are to be followed.
+    pub fn wanted(&self) -> bool {
+        #[cfg(feature = "otlp")]
+        if self.spans.is_some() {
+            return true;
+        }
+        self.timeline.is_some()
     }
 
     /// Slices that follow are of another engine process.
     pub fn engine(&mut self) {
-        self.process += 1;
+        if let Some((_, timeline)) = &mut self.timeline {
+            timeline.engine();
+        }
     }
 
     /// Adds what an engine's threads did, and how many slices it had to drop.
-    pub fn add(&mut self, slices: Vec<Slice>, dropped: u64) {
-        self.left_out += dropped;
-        for slice in slices {
-            self.put(self.process, slice);
+    pub fn add(&mut self, slices: &[Slice], dropped: u64) {
+        if let Some((_, timeline)) = &mut self.timeline {
+            timeline.add(slices, dropped);
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = &mut self.spans {
+            spans.add(slices);
         }
     }
 
     /// Adds work of the supervising process that began at `begun` and ends now.
     pub fn own(&mut self, name: &str, begun: Instant) {
-        let length = begun.elapsed().as_nanos() as u64;
-        let start = now().saturating_sub(length);
-        let thread = SUPERVISOR.to_string();
-        self.put(0, Slice { thread, kind: Kind::Busy, name: name.into(), start, length });
+        if let Some((_, timeline)) = &mut self.timeline {
+            timeline.own(name, begun);
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = &mut self.spans {
+            spans.own(&own(name, begun));
+        }
     }
 
     /// Notes something that happened to the current engine just now.
     pub fn mark(&mut self, name: &str) {
-        self.marks.push(Mark { process: self.process, name: name.into(), at: now() });
-    }
-
-    fn put(&mut self, process: usize, slice: Slice) {
-        if slice.length < self.shortest {
-            self.left_out += 1;
-            return;
+        if let Some((_, timeline)) = &mut self.timeline {
+            timeline.mark(name);
         }
-        self.slices.push((process, slice));
-        if self.slices.len() > self.most {
-            let mut lengths: Vec<u64> = self.slices.iter().map(|(_, s)| s.length).collect();
-            let (_, median, _) = lengths.select_nth_unstable(self.most / 2);
-            // One more than the median, so that also slices of one length come down to less.
-            self.shortest = *median + 1;
-            let before = self.slices.len();
-            self.slices.retain(|(_, s)| s.length >= self.shortest);
-            self.left_out += (before - self.slices.len()) as u64;
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = &mut self.spans {
+            spans.mark(name);
         }
     }
 
-    /// The events in the format of Chrome's tracing, which Perfetto reads too: times in microseconds since the first.
-    pub fn events(&self) -> Value {
-        let starts = self.slices.iter().map(|(_, s)| s.start).chain(self.marks.iter().map(|m| m.at));
-        let zero = starts.min().unwrap_or(0);
-        let micros = |ns: u64| ns as f64 / 1e3;
-        let mut threads: Vec<(usize, &str)> = self.slices.iter().map(|(p, s)| (*p, &*s.thread)).collect();
-        threads.sort_unstable_by_key(|(process, thread)| (*process, order(thread)));
-        threads.dedup();
-        let mut events = Vec::new();
-        let meta = |name: &str, pid: usize, tid: usize, args: Value| json!({ "ph": "M", "name": name, "pid": pid, "tid": tid, "args": args });
-        for process in 0..=self.process {
-            let name = if process == 0 { "supervisor".to_string() } else { format!("engine {process}") };
-            events.push(meta("process_name", process, 0, json!({ "name": name })));
-            events.push(meta("process_sort_index", process, 0, json!({ "sort_index": process })));
-        }
-        for (i, (process, thread)) in threads.iter().enumerate() {
-            events.push(meta("thread_name", *process, i + 1, json!({ "name": thread })));
-            events.push(meta("thread_sort_index", *process, i + 1, json!({ "sort_index": i })));
-        }
-        let place =
-            |process: usize, thread: &str| threads.iter().position(|t| *t == (process, thread)).unwrap_or(0) + 1;
-        let mut slices: Vec<&(usize, Slice)> = self.slices.iter().collect();
-        slices.sort_by_key(|(_, s)| s.start);
-        for (process, slice) in slices {
-            events.push(json!({
-                "ph": "X",
-                "name": slice.name,
-                "cat": slice.kind.name(),
-                "cname": slice.kind.color(),
-                "pid": process,
-                "tid": place(*process, &slice.thread),
-                "ts": micros(slice.start - zero),
-                "dur": micros(slice.length),
-            }));
-        }
-        for mark in &self.marks {
-            let ts = micros(mark.at.saturating_sub(zero));
-            events.push(json!({ "ph": "i", "s": "p", "name": mark.name, "pid": mark.process, "tid": 0, "ts": ts }));
-        }
-        json!({
-            "traceEvents": events,
-            "displayTimeUnit": "ms",
-            "otherData": {
-                "framemill": env!("CARGO_PKG_VERSION"),
-                "left_out": self.left_out,
-                "shortest_us": micros(self.shortest),
-            },
-        })
-    }
-
-    /// Writes [`Timeline::events`] into a file.
+    /// The run has ended, with this exit code and report, or with an error.
     ///
     /// # Errors
-    /// Store.
-    pub fn write(&self, file: &Path) -> Result<()> {
-        store::replace(file, self.events().to_string().as_bytes())
+    /// Store, where the timeline cannot be written.
+    pub fn end(&mut self, ended: Result<(u8, Option<&Value>), String>) -> Result<()> {
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = self.spans.take() {
+            spans.end(ended);
+        }
+        #[cfg(not(feature = "otlp"))]
+        let _ = ended;
+        self.timeline.as_ref().map_or(Ok(()), |(file, timeline)| timeline.write(file))
     }
-}
-
-/// Stages in the order of the pipeline, threads by their numbers.
-fn order(thread: &str) -> (usize, usize, &str) {
-    const STAGES: [&str; 7] = [SUPERVISOR, "decode", "compute", "detect", "encode", "sink", "commit"];
-    let (stage, number) = thread.rsplit_once('-').unwrap_or((thread, "0"));
-    let place = STAGES.iter().position(|s| *s == stage).unwrap_or(STAGES.len());
-    (place, number.parse().unwrap_or(0), thread)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn slice(thread: &str, start: u64, length: u64) -> Slice {
-        Slice { thread: thread.into(), kind: Kind::Busy, name: "x".into(), start, length }
-    }
 
     #[test]
     fn threads_without_a_recorder_leave_nothing_and_those_with_one_all() {
@@ -321,7 +301,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 recorder.enter("decode-0");
-                let outer = work(|| "unit a".into());
+                let outer = work(|| ("unit a".into(), vec![3]));
                 wait(Kind::Blocked, Instant::now(), Duration::from_millis(2));
                 wait(Kind::Starved, Instant::now(), Duration::from_nanos(50));
                 drop(outer);
@@ -330,44 +310,8 @@ mod tests {
         let (slices, lost) = recorder.take();
         let told: Vec<_> = slices.iter().map(|s| (&*s.thread, s.kind, &*s.name)).collect();
         assert_eq!(told, [("decode-0", Kind::Blocked, "blocked"), ("decode-0", Kind::Busy, "unit a")]);
+        let (wait, whole) = (&slices[0], &slices[1]);
+        assert_eq!((&*whole.tasks, whole.waited, whole.stage()), (&[3][..], wait.length, "decode"));
         assert_eq!((lost, recorder.take().0.len()), (0, 0), "what was taken is gone");
-    }
-
-    #[test]
-    fn a_full_timeline_leaves_out_the_shortest_and_counts_them() {
-        let mut timeline = Timeline::holding(100);
-        timeline.engine();
-        timeline.add((0..1000).map(|i| slice("encode-0", i * 1000, 1 + i % 50)).collect(), 3);
-        assert!(timeline.slices.len() <= 100 && !timeline.slices.is_empty());
-        assert_eq!(timeline.slices.len() as u64 + timeline.left_out, 1003);
-        assert!(timeline.slices.iter().all(|(_, s)| s.length >= timeline.shortest) && timeline.shortest > 1);
-        let same: Vec<Slice> = (0..1000).map(|i| slice("sink", i, 7)).collect();
-        let mut timeline = Timeline::holding(100);
-        timeline.add(same, 0);
-        assert!(timeline.slices.len() <= 100, "slices of one length are bounded too");
-    }
-
-    #[test]
-    fn events_are_chromes_with_named_threads_in_the_order_of_the_pipeline() {
-        let mut timeline = Timeline::default();
-        timeline.own("plan", Instant::now());
-        timeline.engine();
-        timeline.add(
-            vec![slice("sink", now(), 5_000), slice("decode-10", now(), 5_000), slice("decode-2", now(), 1_500)],
-            0,
-        );
-        timeline.mark("died");
-        timeline.engine();
-        timeline.add(vec![slice("decode-0", now(), 1)], 0);
-        let events = timeline.events();
-        let all = events["traceEvents"].as_array().unwrap();
-        let threads: Vec<&str> =
-            all.iter().filter(|e| e["name"] == "thread_name").map(|e| e["args"]["name"].as_str().unwrap()).collect();
-        assert_eq!(threads, ["supervisor", "decode-2", "decode-10", "sink", "decode-0"]);
-        let whole: Vec<&Value> = all.iter().filter(|e| e["ph"] == "X").collect();
-        assert_eq!(whole.len(), 5);
-        assert!(whole.iter().all(|e| e["ts"].as_f64() >= Some(0.0) && e["cat"] == "busy"));
-        assert!(whole.iter().any(|e| e["dur"] == 1.5 && e["pid"] == 1));
-        assert!(all.iter().any(|e| e["ph"] == "i" && e["name"] == "died" && e["pid"] == 1));
     }
 }

@@ -13,6 +13,9 @@ mod metrics;
 mod notices;
 #[path = "common/python.rs"]
 mod python;
+#[cfg(feature = "otlp")]
+#[path = "orchestrators/traces.rs"]
+mod traces;
 // What the tests of runs need is more than these do.
 #[allow(dead_code)]
 #[path = "run/support.rs"]

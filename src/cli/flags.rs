@@ -1,4 +1,4 @@
-//! The flags of `run` and `plan`: one table gives the command line, the variables and the keys of the job file.
+//! The flags of `run`, `plan` and `retry`: one table gives the command line, the variables and the keys of the job file.
 //!
 //! A flag wins over a variable `FRAMEMILL_<FLAG>`, a variable over the file. Rules of sampling exclude each other, so one
 //! given higher up takes the place of any given lower down.
@@ -110,10 +110,38 @@ const FLAGS: &[Flag] = &[
     flag("progress", "progress", Text, "auto|bar|lines|json|none", "How to show progress"),
 ];
 
-/// Adds the job's flags to a command, but for `others`, which mean another thing there.
-pub fn add(mut command: Command, others: &[&str]) -> Command {
-    command = command.arg(Arg::new("job").value_name("JOB").help("Job file (.toml, .yaml, .json)"));
-    for f in FLAGS.iter().filter(|f| !others.contains(&f.name)) {
+/// What a planned job may be run again with: nothing that a byte depends on.
+pub const AGAIN: &[&str] = &[
+    "threads",
+    "memory",
+    "max-rejects",
+    "stall-timeout",
+    "grace",
+    "report",
+    "json",
+    "heartbeat",
+    "trace",
+    "price-per-hour",
+    "summary",
+    "metrics",
+    "notice",
+    "notice-endpoint",
+    "progress",
+];
+
+/// Adds the job's file and flags to a command, but for `others`, which mean another thing there.
+pub fn add(command: Command, others: &[&str]) -> Command {
+    let command = command.arg(Arg::new("job").value_name("JOB").help("Job file (.toml, .yaml, .json)"));
+    add_those(command, |name| !others.contains(&name))
+}
+
+/// Adds only the flags `names`.
+pub fn add_only(command: Command, names: &[&str]) -> Command {
+    add_those(command, |name| names.contains(&name))
+}
+
+fn add_those(mut command: Command, wanted: impl Fn(&str) -> bool) -> Command {
+    for f in FLAGS.iter().filter(|f| wanted(f.name)) {
         let mut arg = Arg::new(f.name).long(f.name).help(f.help);
         arg = match f.kind {
             Switch => arg.action(ArgAction::SetTrue),
@@ -150,7 +178,30 @@ pub fn job(matches: &ArgMatches, variable: &dyn Fn(&str) -> Option<String>, othe
         }
         None => json!({}),
     };
-    let own = || FLAGS.iter().filter(|f| !others.contains(&f.name));
+    lay_given(&mut tables, matches, variable, &|name| !others.contains(&name))?;
+    JobFile::from_tables(tables)
+}
+
+/// `file` with the flags `names` and their variables laid over it.
+pub fn over(
+    file: &JobFile,
+    matches: &ArgMatches,
+    variable: &dyn Fn(&str) -> Option<String>,
+    names: &[&str],
+) -> Result<JobFile> {
+    let mut tables = serde_json::to_value(file).map_err(|e| Error::bug(format!("the job: {e}")))?;
+    lay_given(&mut tables, matches, variable, &|name| names.contains(&name))?;
+    JobFile::from_tables(tables)
+}
+
+/// Lays the variables of the wanted flags over `tables`, and those flags over both.
+fn lay_given(
+    tables: &mut Value,
+    matches: &ArgMatches,
+    variable: &dyn Fn(&str) -> Option<String>,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<()> {
+    let own = || FLAGS.iter().filter(|f| wanted(f.name));
     let mut level = Vec::new();
     for f in own() {
         let name = named(f.name);
@@ -159,7 +210,7 @@ pub fn job(matches: &ArgMatches, variable: &dyn Fn(&str) -> Option<String>, othe
             level.push((f, value(f, parts).map_err(|e| e.context(&name))?));
         }
     }
-    lay(&mut tables, level);
+    lay(tables, level);
     let mut level = Vec::new();
     for f in own() {
         let given = match f.kind {
@@ -170,8 +221,8 @@ pub fn job(matches: &ArgMatches, variable: &dyn Fn(&str) -> Option<String>, othe
             level.push((f, value(f, parts).map_err(|e| e.context(format!("--{}", f.name)))?));
         }
     }
-    lay(&mut tables, level);
-    JobFile::from_tables(tables)
+    lay(tables, level);
+    Ok(())
 }
 
 /// Puts keys that stand in another table than their own where they belong: all words of the command line may stand in

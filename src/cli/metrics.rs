@@ -291,6 +291,15 @@ impl Collector for State {
             let help = "What this run has cost so far, in the currency of --price-per-hour";
             family("cost", help, MetricType::Counter, one(price * seconds / 3600.0))?;
         }
+        if all.inputs > 0 {
+            let each = seconds / all.inputs as f64;
+            let help = "Seconds of this run for each input that is through";
+            family("asset_seconds", help, MetricType::Gauge, one(each))?;
+            if let Some(price) = self.price {
+                let help = "What this run has cost for each input that is through";
+                family("asset_cost", help, MetricType::Gauge, one(price * each / 3600.0))?;
+            }
+        }
         Ok(())
     }
 }

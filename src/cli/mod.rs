@@ -88,22 +88,13 @@ fn command() -> Command {
         )
         .subcommand(Command::new("status").about("Tasks done, left, rejected; the last report").arg(out()).arg(json()))
         .subcommand(Command::new("rejects").about("Dead letters by kind, with their reasons").arg(out()).arg(json()))
-        .subcommand(
+        .subcommand(flags::add_only(
             Command::new("retry")
                 .about("Plan the rejected inputs again as a further generation, and run it")
                 .arg(out())
-                .arg(json())
-                .arg(Arg::new("threads").long("threads").value_name("N").help("CPU threads in all"))
-                .arg(Arg::new("root").long("root").value_name("URI").help("Where the job's --root is mounted now"))
-                .arg(Arg::new("max-rejects").long("max-rejects").value_name("N|P%").help("Inputs that may be rejected"))
-                .arg(Arg::new("report").long("report").value_name("FILE").help("Write this process's report here"))
-                .arg(
-                    Arg::new("progress")
-                        .long("progress")
-                        .value_name("auto|bar|lines|json|none")
-                        .help("How to show progress"),
-                ),
-        )
+                .arg(Arg::new("root").long("root").value_name("URI").help("Where the job's --root is mounted now")),
+            flags::AGAIN,
+        ))
         .subcommand(
             Command::new("verify")
                 .about("Read a dataset back: receipts, digests, counts, duplicates")

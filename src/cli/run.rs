@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,7 +30,7 @@ use crate::sink::Format;
 use crate::store::{self, Output};
 use crate::supervise::{self, Finished, News, Requests};
 use crate::task::{Ledger, Totals};
-use crate::trace::Timeline;
+use crate::trace::Traces;
 
 /// Takes SIGINT, SIGTERM and the cloud's notices from now on, as long as the second lives.
 fn requests(job: &JobFile) -> Result<(Arc<Requests>, Listening)> {
@@ -112,7 +111,7 @@ fn run_job(
             execute(job, &out, plans, how, engine, &requests, heard, begun)
         }
     };
-    how.traced().and(ended)
+    how.traced(ended)
 }
 
 /// `framemill retry`.
@@ -123,34 +122,29 @@ pub fn retry(m: &ArgMatches, uri: &str, engine: Vec<String>) -> Result<u8> {
     let mut file: JobFile = plans[0].job()?;
     file.output.uri = Some(uri.into());
     file.input.store = plans[0].header.store.clone();
-    if let Some(threads) = m.get_one::<String>("threads") {
-        file.threads = threads.parse().map_err(|_| Error::usage(format!("--threads {threads}: expected a number")))?;
-    }
-    if let Some(limit) = m.get_one::<String>("max-rejects") {
-        file.max_rejects = limit.parse()?;
-    }
-    file.report = m.get_one::<String>("report").map(PathBuf::from);
-    file.json = m.get_flag("json");
-    let progress = m.get_one::<String>("progress").cloned().or_else(|| variable("FRAMEMILL_PROGRESS"));
-    file.progress = progress.unwrap_or(file.progress);
+    file = flags::over(&file, m, &variable, flags::AGAIN)?;
     // An output without any input was allowed to be.
     file.allow_empty = true;
     let mut heard = Listeners::open(&file)?;
     let root = m.get_one::<String>("root").cloned();
-    let ended = retry_job(file, root, out, plans, engine, &mut heard, begun);
+    let ended = Telling::new(&file).and_then(|how| {
+        let ended = retry_job(file, root, out, plans, &how, engine, &mut heard, begun);
+        how.traced(ended)
+    });
     heard.end(ended)
 }
 
+#[allow(clippy::too_many_arguments)]
 fn retry_job(
     file: JobFile,
     root: Option<String>,
     out: &Output,
     mut plans: Vec<Plan>,
+    how: &Telling,
     engine: Vec<String>,
     heard: &mut Listeners,
     begun: Instant,
 ) -> Result<Ended> {
-    let how = Telling::new(&file)?;
     let mut job = Job::resolve(file)?;
     plans[0].check(&job, out)?;
     job.file.input.root = root.or(job.file.input.root);
@@ -187,37 +181,32 @@ fn retry_job(
         let draft = Draft::again(&job, units, &like, generation, totals.tasks)?;
         plans.push(draft.freeze(out)?);
     }
-    execute(&job, out, plans, &how, engine, &requests, heard, begun)
+    execute(&job, out, plans, how, engine, &requests, heard, begun)
 }
 
 /// How things are told.
 struct Telling {
     progress: String,
     json: bool,
-    /// Where a timeline goes, and what is in it so far.
-    trace: Option<(PathBuf, RefCell<Timeline>)>,
+    traces: RefCell<Traces>,
 }
 
 impl Telling {
     fn new(job: &JobFile) -> Result<Telling> {
         Progress::new(&job.progress, 0)?;
-        let trace = job.trace.clone().map(|file| (file, RefCell::default()));
-        let how = Telling { progress: job.progress.clone(), json: job.json, trace };
-        // Better now than after hours that it cannot be written.
-        how.traced()?;
-        Ok(how)
+        let traces = RefCell::new(Traces::open(job)?);
+        Ok(Telling { progress: job.progress.clone(), json: job.json, traces })
     }
 
     /// Notes work of this process itself that began at `begun` and ends now.
     fn note(&self, what: &str, begun: Instant) {
-        if let Some((_, timeline)) = &self.trace {
-            timeline.borrow_mut().own(what, begun);
-        }
+        self.traces.borrow_mut().own(what, begun);
     }
 
-    /// Writes the timeline, where one is wanted.
-    fn traced(&self) -> Result<()> {
-        self.trace.as_ref().map_or(Ok(()), |(file, timeline)| timeline.borrow().write(file))
+    /// Hands over what was traced.
+    fn traced(&self, ended: Result<Ended>) -> Result<Ended> {
+        let told = ended.as_ref().map(|e| (e.code, e.report.as_ref())).map_err(|e| e.to_string());
+        self.traces.borrow_mut().end(told).and(ended)
     }
 }
 
@@ -359,9 +348,8 @@ fn supervised(
         command
     };
     let mut progress = Progress::new(&how.progress, inputs)?;
-    let mut timeline = how.trace.as_ref().map(|(_, timeline)| timeline.borrow_mut());
-    let traced = timeline.as_deref_mut();
-    let result = supervise::run(job, &start, requests, traced, &mut |news| match news {
+    let traces = &mut how.traces.borrow_mut();
+    let result = supervise::run(job, &start, requests, traces, &mut |news| match news {
         News::Progress(now) => {
             progress.show(now);
             heard.look(now, requests);
@@ -430,12 +418,10 @@ fn streams(job: &JobFile) -> Result<()> {
     }
 }
 
-/// Moves what threads did into the timeline, where there is one.
-fn collect(progress: &pipeline::Progress, timeline: &mut supervise::Traced) {
-    if let Some(timeline) = timeline {
-        let (slices, dropped) = progress.slices();
-        timeline.add(slices, dropped);
-    }
+/// Hands on what threads did.
+fn collect(progress: &pipeline::Progress, traces: &mut Traces) {
+    let (slices, dropped) = progress.slices();
+    traces.add(&slices, dropped);
 }
 
 /// One tar on standard output, in order, with no ledger.
@@ -452,12 +438,9 @@ fn stream(job: &Job, how: &Telling, heard: &mut Listeners, begun: Instant) -> Re
     let plan = Arc::new(Draft::new(&whole, inputs, HashSet::new(), 1, 0, &|_, _| {})?.unfrozen()?);
     let (requests, _listening) = requests(&job.file)?;
     heard.begin(Tasks { planned: 1, done: 0, own: 1 }, None);
-    let (stop, progress) = (Stop::default(), pipeline::Progress::traced(how.trace.is_some()));
-    let mut timeline = how.trace.as_ref().map(|(_, timeline)| timeline.borrow_mut());
-    if let Some(timeline) = &mut timeline {
-        timeline.engine();
-    }
-    let mut timeline = timeline.as_deref_mut();
+    let (stop, progress) = (Stop::default(), pipeline::Progress::traced(how.traces.borrow().wanted()));
+    let traces: &mut Traces = &mut how.traces.borrow_mut();
+    traces.engine();
     let over = AtomicBool::new(false);
     let (bytes, gone) = (AtomicU64::new(0), AtomicBool::new(false));
     let mut shown = Progress::new(&how.progress, plan.header.inputs)?;
@@ -470,10 +453,10 @@ fn stream(job: &Job, how: &Telling, heard: &mut Listeners, begun: Instant) -> Re
                 let now = progress.look();
                 shown.show(&now);
                 heard.look(&now, &requests);
-                collect(&progress, &mut timeline);
+                collect(&progress, traces);
                 std::thread::sleep(std::time::Duration::from_millis(50));
             }
-            collect(&progress, &mut timeline);
+            collect(&progress, traces);
             shown.end();
         });
         let pipe = Pipe { bytes: &bytes, gone: &gone };

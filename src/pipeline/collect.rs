@@ -32,6 +32,14 @@ pub(super) enum Message {
 }
 
 impl Message {
+    /// The task that it is of.
+    pub fn task(&self) -> u64 {
+        match self {
+            Message::Open(info) => info.task,
+            Message::Sample { key, .. } | Message::End { key, .. } => key.task,
+        }
+    }
+
     /// What handling it is called in a timeline.
     pub fn name(&self) -> String {
         match self {

@@ -46,7 +46,7 @@ pub(super) fn stage(
         {
             if next.key.task == task { batch.push(next) } else { held = Some(next) }
         }
-        let span = trace::work(|| format!("detect in a batch of {}", batch.len()));
+        let span = trace::work(|| (format!("detect in a batch of {}", batch.len()), vec![task]));
         let mut seen: Vec<Vec<Result<Vec<Found>>>> = Vec::new();
         for (i, worker) in workers.iter_mut().enumerate() {
             seen.push(look(&batch, i, worker));

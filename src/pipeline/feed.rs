@@ -39,7 +39,7 @@ pub(super) fn feed<'a>(
         let works = gather(shared, backend, from, begun.is_empty());
         let idle = works.is_empty();
         if !idle {
-            let _work = trace::work(|| format!("begin a batch of {}", works.len()));
+            let _work = trace::work(|| (format!("begin a batch of {}", works.len()), tasks(&works)));
             let items: Vec<Item> = works.iter().flat_map(|work| compute::items(shared.job, work)).collect();
             let pending = backend.submit(&shared.job.program, items);
             let view = |d: &'a Arc<Detector>| {
@@ -57,6 +57,14 @@ pub(super) fn feed<'a>(
             }
         }
     }
+}
+
+/// The tasks that a batch is of.
+fn tasks(works: &[Work]) -> Vec<u64> {
+    let mut tasks: Vec<u64> = works.iter().map(|work| work.key.task).collect();
+    tasks.sort_unstable();
+    tasks.dedup();
+    tasks
 }
 
 /// The next batch: what is there already, after waiting for the first if told so.
@@ -86,7 +94,7 @@ fn finish(
     to: &Sender<Numbered<Vec<Made>>>,
     errors: &Sender<Message>,
 ) -> bool {
-    let span = trace::work(|| format!("finish a batch of {}", batch.works.len()));
+    let span = trace::work(|| (format!("finish a batch of {}", batch.works.len()), tasks(&batch.works)));
     let mut works = batch.works.into_iter();
     let mut results = (batch.pending)().into_iter();
     let mut views: Vec<_> = batch.views.into_iter().map(|pending| pending().into_iter()).collect();

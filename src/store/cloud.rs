@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 #[cfg(feature = "cloud")]
 pub use client::{Cloud, USER_AGENT};
 #[cfg(feature = "cloud")]
-pub use runtime::{jittered, spawn, wait, wait_ticking};
+pub use runtime::{jittered, prepare_tls, spawn, wait, wait_ticking};
 #[cfg(feature = "cloud")]
 pub use trouble::{Trouble, redacted};
 

@@ -65,3 +65,29 @@ fn variables_of_dagster_that_cannot_be_read_stop_the_run() {
     assert_eq!(output.status.code(), Some(2));
     assert!(errors(&output).contains("DAGSTER_PIPES_CONTEXT") && !out.exists(), "{}", errors(&output));
 }
+
+#[test]
+fn a_retry_tells_as_a_run_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = fixtures().join("broken");
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (out, heart, trace, summary) = (at("out"), at("heart"), at("trace.json"), at("summary.json"));
+    let clips = fixtures().join("clips");
+    let inputs = [clips.to_str().unwrap(), broken.to_str().unwrap()];
+    let output = framemill(&job(&inputs, &out, &[]));
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    let telling = ["--heartbeat", &heart, "--trace", &trace, "--metrics", "127.0.0.1:0", "--price-per-hour", "2"];
+    let output = program()
+        .args(["retry", &out, "--max-rejects", "100%", "--json"])
+        .args(telling)
+        .env("FRAMEMILL_SUMMARY", &summary)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    assert!(errors(&output).contains("metrics at http://127.0.0.1:"), "{}", errors(&output));
+    assert_eq!(report(&output)["cost"]["price_per_hour"], 2.0);
+    for file in [heart, trace, summary] {
+        let text = std::fs::read(&file).unwrap_or_else(|e| panic!("{file}: {e}"));
+        assert!(serde_json::from_slice::<serde_json::Value>(&text).is_ok_and(|v| v.is_object()), "{file}");
+    }
+}

@@ -69,6 +69,8 @@ fn a_run_is_scraped_while_it_lives() {
     assert!(end["framemill_stage_seconds_total{stage=\"encode\",state=\"busy\"}"] > 0.0, "{last}");
     assert!(end["framemill_queue_capacity{stage=\"encode\"}"] > 0.0 && end["framemill_cost_total"] > 0.0, "{last}");
     assert!(end.keys().any(|k| k.starts_with("framemill_rejects_total{kind=")), "{last}");
+    let asset = (end["framemill_asset_cost"], end["framemill_asset_seconds"]);
+    assert!(asset.0 > 0.0 && (asset.0 - asset.1).abs() < 1e-9, "a second costs 1: {last}");
     let (left, planned) = (end["framemill_tasks_left"], end["framemill_tasks_planned"]);
     assert!(planned >= 1.0 && left <= planned && end["framemill_interrupted"] == 0.0, "{last}");
     read_by_prometheus(&last, end["framemill_samples_total"]);

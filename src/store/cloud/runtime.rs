@@ -14,11 +14,16 @@ const THREADS: usize = 4;
 /// Time between two signs of life of who waits.
 const TICK: Duration = Duration::from_millis(500);
 
+/// Makes ring what TLS rests on in this process.
+pub fn prepare_tls() {
+    // The first that is installed stays; whoever was before us has one, too.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
-        // The first that is installed stays; whoever was before us has one, too.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        prepare_tls();
         Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("cloud")
