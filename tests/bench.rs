@@ -308,3 +308,56 @@ fn a_browser_shows_the_page() {
     let dark = shot("dark.png", &["--blink-settings=preferredColorScheme=0"]);
     assert!(light.len() > 10_000 && dark.len() > 10_000 && light != dark, "dark is another picture");
 }
+
+#[test]
+fn other_programs_are_timed_beside_where_they_do_the_same_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let clips = fixtures().join("clips");
+    // A peer that is framemill itself, with `OPS` before what the job does; its pictures are numbered in their order.
+    let script = dir.path().join("peer.sh");
+    let body = format!(
+        "set -e\ntest -s \"$2\"\n\
+         '{}' run -i '{}' --limit 2 $1 --op resize:w=48,h=32 -o \"$3/made\" --progress none >/dev/null\n\
+         mkdir \"$3/all\" && tar -xf \"$3/made/shard-000000.tar\" -C \"$3/all\"\ni=1000\n\
+         for f in $(tar -tf \"$3/made/shard-000000.tar\" | grep jpg); do i=$((i + 1)); mv \"$3/all/$f\" \"$3/$i.jpg\"; done\n\
+         echo noise; echo 'itself 1.0'\n",
+        env!("CARGO_BIN_EXE_framemill"),
+        clips.display()
+    );
+    std::fs::write(&script, body).unwrap();
+    let peer = |name: &str, ops: &str| format!("{name}=sh {} '{ops}'", script.display());
+    let page = dir.path().join("page.html");
+    let (same, turned) = (peer("same", ""), peer("turned", "--op rotate90:k=2"));
+    let (fewer, smaller) = (peer("fewer", "--every 1s"), peer("smaller", "--op resize:w=8,h=8"));
+    let more = ["--devices", "cpu", "--decoders", "software", "--page", page.to_str().unwrap()];
+    let mut more = more.to_vec();
+    let refuses = "refuses=sh -c 'echo no filter of that name >&2; exit 69'";
+    for peer in [&same, &turned, &fewer, &smaller, refuses] {
+        more.extend(["--peer", peer]);
+    }
+    let (output, report) = bench(dir.path(), "peers", "2", &more, None);
+    assert_eq!(output.status.code(), Some(0), "what peers do is no fault of the job: {}", errors(&output));
+    let all = report["peers"].as_array().unwrap();
+    let verdict = |name: &str| {
+        let peer = all.iter().find(|p| p["name"] == name).unwrap_or_else(|| panic!("{report}"));
+        (peer["verdict"].as_str().unwrap(), peer["compared"].as_str().unwrap(), peer)
+    };
+    let (word, found, same) = verdict("same");
+    assert!(word == "tolerated" && found.contains("differ by 0.00 of 255"), "{same}");
+    assert_eq!((&same["says"], &same["of"]), (&"itself 1.0".into(), &"cpu/software".into()));
+    assert_eq!(same["samples"], configuration(&report, "cpu/software")["samples"]);
+    assert_eq!(same["ratio"]["rounds"].as_array().unwrap().len(), 2);
+    assert!(same["samples_per_second"]["median"].as_f64() > Some(0.0), "{same}");
+    let (word, found, turned) = verdict("turned");
+    assert!(word == "different" && found.contains("of 255") && turned["ratio"].is_null(), "{turned}");
+    let (word, found, _) = verdict("fewer");
+    assert!(word == "different" && found.contains("framemill has more"), "{found}");
+    // It enlarges what it made too small: pictures of the right size, and other ones.
+    assert_eq!(verdict("smaller").0, "different", "{report}");
+    let (word, found, _) = verdict("refuses");
+    assert!(word == "failed" && found.contains("no filter of that name"), "{found}");
+    let told = text(&output);
+    assert!(told.contains("of cpu/software") && told.contains("turned: not measured"), "{told}");
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(html.contains("Beside other programs") && html.contains("other work"), "the page shows them");
+}

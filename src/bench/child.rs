@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use super::peers;
 use super::result::GpuUse;
 use super::usage::{GpuWatch, Look, Spent};
 use crate::error::{Error, Result};
@@ -94,6 +95,25 @@ impl<'a> Runner<'a> {
     /// Where a run's dataset lies.
     pub fn data(ran: &Ran) -> PathBuf {
         ran.out.0.join("data")
+    }
+
+    /// Runs another program as a shell would: `line` and the file that tells the job and a fresh folder behind it.
+    ///
+    /// # Errors
+    /// In words, what it said last.
+    pub fn peer(&self, line: &str, order: &Path) -> Result<peers::Ran, String> {
+        let number = self.count.replace(self.count.get() + 1);
+        let out = Folder(self.folder.join(format!("run-{number}")));
+        store::create_folders(&out.0).map_err(|e| e.message)?;
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{line} \"$@\"")).arg("peer").arg(order).arg(&out.0).stdin(Stdio::null());
+        let look = Look::now();
+        let output = command.output().map_err(|e| format!("it could not be started: {e}"))?;
+        let spent = look.spent();
+        ended(&output)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let said = text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_string);
+        Ok(peers::Ran { out, spent, said })
     }
 
     /// Decodes what `job` wants and does nothing else.

@@ -10,6 +10,7 @@ use super::child::{Ran, Runner};
 use super::lanes;
 use super::machine::Machine;
 use super::output::{self, Output};
+use super::peers::Peer;
 use super::price::{self, Prices};
 use super::result::{Bound, Bus, Configuration, GpuUse, Lane, Rates, SampleList, StageTime, Told, Verdict};
 use super::stats::Estimate;
@@ -164,9 +165,13 @@ impl Series {
     }
 
     fn settled(&self, quick: bool) -> bool {
-        let i = usize::from(quick);
-        !self.ran() || self.wall().is_some_and(|w| w.rounds.len() >= LEAST[i] && w.spread() <= SETTLED[i])
+        !self.ran() || settled(self.wall(), quick)
     }
+}
+
+fn settled(wall: Option<Estimate>, quick: bool) -> bool {
+    let i = usize::from(quick);
+    wall.is_some_and(|w| w.rounds.len() >= LEAST[i] && w.spread() <= SETTLED[i])
 }
 
 /// The lanes of the trace in a file.
@@ -176,9 +181,11 @@ fn timeline(file: &Path) -> Result<Vec<Lane>, String> {
     lanes::read(&trace)
 }
 
-/// Runs rounds until they suffice; in words, why they ended.
+/// Runs rounds until they suffice; in words, why they ended. `peers` have a round behind each of framemill's, with the
+/// job as the file tells it.
 pub(super) fn rounds(
     series: &mut [Series],
+    (peers, order): (&mut [Peer], &Path),
     runner: &Runner,
     spec: &Spec,
     begun: Instant,
@@ -200,11 +207,20 @@ pub(super) fn rounds(
                 news(&format!("round {round}: {}: {:.2} s", one.way.name, run.spent.wall));
             }
         }
+        for peer in peers.iter_mut().filter(|peer| peer.ran()) {
+            if let Some(seconds) = peer.measure(runner, order) {
+                news(&format!("round {round}: {}: {seconds:.2} s", peer.name()));
+            }
+        }
         let took = before.elapsed();
         let why = match spec.rounds {
             Some(rounds) if round >= rounds => Some(format!("{rounds} rounds, as asked")),
             Some(_) => None,
-            None if series.iter().all(|s| s.settled(spec.quick)) => Some(format!("{round} rounds sufficed")),
+            None if series.iter().all(|s| s.settled(spec.quick))
+                && peers.iter().all(|p| !p.ran() || settled(p.wall(), spec.quick)) =>
+            {
+                Some(format!("{round} rounds sufficed"))
+            }
             None if round >= MOST => Some(format!("{round} rounds, the most that there are")),
             None => None,
         };

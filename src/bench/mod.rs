@@ -15,6 +15,7 @@ mod machine;
 mod measure;
 mod output;
 pub mod page;
+pub mod peers;
 pub mod price;
 pub mod rank;
 mod rates;
@@ -41,6 +42,7 @@ use child::Runner;
 use machine::Machine;
 use measure::Series;
 use output::Output;
+use peers::Peer;
 use price::Prices;
 use result::{Bench, Missing, Rates, Rules, SCHEMA, Verdict};
 
@@ -62,6 +64,8 @@ pub struct Spec {
     pub time_limit: Duration,
     /// Be content with less: wider intervals, no break-even.
     pub quick: bool,
+    /// Other programs that do the job, too.
+    pub peers: Vec<peers::Command>,
     /// What machines cost.
     pub prices: Prices,
     /// What this machine is called.
@@ -190,8 +194,9 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, news: &mut dyn FnMut(&st
         one.warm(&runner, &spec.job);
     }
     hold_against_each_other(&mut series);
+    let (mut peers, order) = warm_peers(&series, &runner, &spec, &job, news)?;
     measure::decode_alone(&mut series, &runner, &spec.job, news);
-    let ended = measure::rounds(&mut series, &runner, &spec, begun, news);
+    let ended = measure::rounds(&mut series, (&mut peers, &order), &runner, &spec, begun, news);
     measure::device_speeds(&mut series, &runner, &machine);
     let break_even = even::find(&series, &runner, &spec, &sample, begun, news);
     let mut noise = machine_noise(&machine);
@@ -199,6 +204,7 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, news: &mut dyn FnMut(&st
     let setting =
         measure::Setting { machine: &machine, sample: &sample, rates: &rates, prices: &spec.prices, job: &job };
     let configurations = series.iter().map(|s| s.tell(&setting)).collect();
+    let peers = series.iter().find(|s| s.ran()).map(|of| peers.iter().map(|p| p.tell(of)).collect());
     Ok(Bench {
         schema: SCHEMA,
         framemill: env!("CARGO_PKG_VERSION").into(),
@@ -210,15 +216,39 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, news: &mut dyn FnMut(&st
             rounds: ended,
             equality: output::EQUALITY.into(),
             noise: measure::NOISE.into(),
+            same_work: peers::SAME_WORK.into(),
         },
         machine,
         sample,
         rates,
         configurations,
+        peers: peers.unwrap_or_default(),
         not_here,
         break_even,
         noise,
     })
+}
+
+/// Runs each peer once and holds its pictures against those of the first configuration that ended well. Gives the file that
+/// tells them the job.
+fn warm_peers(
+    series: &[Series],
+    runner: &Runner,
+    spec: &Spec,
+    job: &Job,
+    news: &mut dyn FnMut(&str),
+) -> Result<(Vec<Peer>, PathBuf)> {
+    let mut peers: Vec<Peer> = spec.peers.iter().cloned().map(Peer::new).collect();
+    let Some(reference) = series.iter().find(|s| s.ran()).filter(|_| !peers.is_empty()) else {
+        return Ok((Vec::new(), PathBuf::new()));
+    };
+    let order = peers::order(job, runner)?;
+    let ours = runner.run(&reference.way.job(&spec.job), None).map_err(Error::bug)?;
+    for peer in &mut peers {
+        news(&format!("{}: warming up", peer.name()));
+        peer.warm(runner, &order, &Runner::data(&ours));
+    }
+    Ok((peers, order))
 }
 
 /// Compares each output with its quality's reference.
@@ -304,6 +334,7 @@ mod tests {
             rounds: None,
             time_limit: Duration::from_secs(1),
             quick: true,
+            peers: Vec::new(),
             prices: Prices::default(),
             name: None,
             synthetic: None,

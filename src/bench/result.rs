@@ -64,6 +64,9 @@ pub struct Bench {
     pub rates: Rates,
     /// What was measured.
     pub configurations: Vec<Configuration>,
+    /// Other programs that did the job, too.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
     /// What was asked for and is not on this machine.
     pub not_here: Vec<Missing>,
     /// Where CPU and GPU are equally fast.
@@ -102,6 +105,9 @@ pub struct Rules {
     pub equality: String,
     /// What counts as noise.
     pub noise: String,
+    /// When a peer does the same work.
+    #[serde(default)]
+    pub same_work: String,
 }
 
 /// What the machine can do by itself.
@@ -205,6 +211,33 @@ pub struct Configuration {
     pub noise: Vec<String>,
     /// What its threads did in the first seconds of the run that warmed up.
     pub timeline: Vec<Lane>,
+}
+
+/// Another program that did the job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Peer {
+    /// Its name in tables.
+    pub name: String,
+    /// What a shell ran.
+    pub command: String,
+    /// What it says that it is.
+    pub says: Option<String>,
+    /// tolerated: it did the same work; different and failed: its speed tells nothing.
+    pub verdict: Verdict,
+    /// What was found when its pictures were compared, or why there are none.
+    pub compared: String,
+    /// Samples of one run.
+    pub samples: u64,
+    /// Seconds of a run from start to end, process included.
+    pub wall: Option<Estimate>,
+    /// Samples a second of the whole run.
+    pub samples_per_second: Option<Estimate>,
+    /// The configuration that it is held against.
+    pub of: String,
+    /// Its speed over that configuration's, round by round.
+    pub ratio: Option<Estimate>,
+    /// CPU seconds of all processes for each sample.
+    pub cpu_seconds_per_sample: Option<Estimate>,
 }
 
 /// Seconds of a stage, summed over its threads.

@@ -1,6 +1,6 @@
 //! What a benchmark says on a terminal.
 
-use super::result::{Bench, Configuration, Told, Verdict};
+use super::result::{Bench, Configuration, Peer, Told, Verdict};
 use super::stats::Estimate;
 
 /// A number with three digits that count.
@@ -116,7 +116,29 @@ pub fn text(bench: &Bench) -> String {
             out += &(title + &columns(&lines) + "\n");
         }
     }
+    out += &peers(bench);
     out += &notes(bench);
+    out
+}
+
+/// Other programs beside framemill.
+fn peers(bench: &Bench) -> String {
+    let measured: Vec<&Peer> = bench.peers.iter().filter(|p| p.ratio.is_some()).collect();
+    let mut out = String::new();
+    if let Some(first) = measured.first() {
+        let head = ["peer", "samples/s [interval]", &format!("of {}", first.of), "CPU ms/sample"];
+        let mut lines = vec![head.map(str::to_string).to_vec()];
+        lines.extend(measured.iter().map(|p| {
+            let of =
+                |e: &Option<Estimate>, by: f64| e.as_ref().map_or_else(String::new, |e| interval(&e.map(|x| x * by)));
+            vec![p.name.clone(), of(&p.samples_per_second, 1.0), of(&p.ratio, 1.0), of(&p.cpu_seconds_per_sample, 1e3)]
+        }));
+        out += &format!("\n{}\n", columns(&lines));
+    }
+    for p in &bench.peers {
+        let does = if p.ratio.is_some() { "does the same work" } else { "not measured" };
+        out += &format!("\n{}: {does}: {}", p.name, p.compared);
+    }
     out
 }
 

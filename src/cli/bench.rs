@@ -44,6 +44,14 @@ fn measured(command: Command) -> Command {
         .arg(text("time-limit", "DUR", "When measuring ends at the latest [default: 10m; 1m with --quick]"))
         .arg(switch("quick", "About a minute: wider intervals, no break-even"))
         .arg(text("synthetic", "SIZE:CODEC:DUR", "Make media where none are at hand: 1080p:h264:60s"))
+        .arg(
+            text(
+                "peer",
+                "NAME=COMMAND",
+                "Another program that does the job, timed beside; repeat for more (see benches/peers)",
+            )
+            .action(ArgAction::Append),
+        )
         .arg(price())
         .arg(prices())
         .arg(text("name", "NAME", "What this machine is called in tables [default: its processor and GPU]"))
@@ -170,6 +178,7 @@ fn run(m: &ArgMatches) -> Result<u8> {
         rounds,
         time_limit: Duration::from_secs_f64(limit.clamp(0.0, 1e7)),
         quick,
+        peers: m.get_many::<String>("peer").into_iter().flatten().map(|p| p.parse()).collect::<Result<_>>()?,
         prices: priced(m)?,
         name: m.get_one::<String>("name").cloned(),
         synthetic: synthetic.map(|s| s.text),

@@ -1,6 +1,6 @@
 //! Charts as SVG, drawn here: no script, no font, nothing from a network.
 
-use super::super::result::{Configuration, Lane, StageTime};
+use super::super::result::{Bench, Configuration, Lane, StageTime};
 use super::super::stats::Estimate;
 use super::super::table::{interval, number};
 use super::escape;
@@ -91,24 +91,61 @@ fn name(y: f64, words: &str) -> String {
     )
 }
 
-/// Samples a second by configuration: a bar for the median, a whisker for its interval, a dashed line for the bound of
-/// decoding alone.
+/// A speed that is shown as a bar.
+struct Bar<'a> {
+    name: &'a str,
+    rate: Option<&'a Estimate>,
+    /// What stands there where there is no speed.
+    otherwise: &'a str,
+    /// What it cannot exceed.
+    bound: Option<f64>,
+}
+
+/// Samples a second by configuration, with the bound of decoding alone.
 pub fn throughput(all: &[&Configuration]) -> String {
-    const ROW: f64 = 44.0;
     let decode =
         |c: &Configuration| c.bounds.iter().find(|b| b.name == "decode").and_then(|b| b.samples_per_second.value);
-    let fastest = all.iter().filter_map(|c| c.samples_per_second.as_ref()).map(|e| e.high).fold(0.0, f64::max);
+    let rows = all.iter().map(|c| Bar {
+        name: &c.name,
+        rate: c.samples_per_second.as_ref().filter(|_| c.ranked),
+        otherwise: "not ranked, see below",
+        bound: decode(c),
+    });
+    bars(&rows.collect::<Vec<_>>(), "samples a second by configuration")
+}
+
+/// Samples a second of other programs, below the configuration that they were held against.
+pub fn peers(bench: &Bench) -> String {
+    let ours = bench.peers.first().and_then(|p| bench.find(&p.of)).into_iter().map(|c| Bar {
+        name: &c.name,
+        rate: c.samples_per_second.as_ref(),
+        otherwise: "not measured",
+        bound: None,
+    });
+    let theirs = bench.peers.iter().map(|p| Bar {
+        name: &p.name,
+        rate: p.samples_per_second.as_ref(),
+        otherwise: "not measured, see below",
+        bound: None,
+    });
+    bars(&ours.chain(theirs).collect::<Vec<_>>(), "samples a second of framemill and other programs")
+}
+
+/// Speeds: a bar for the median, a whisker for its interval, a dashed line for the bound.
+fn bars(all: &[Bar], label: &str) -> String {
+    const ROW: f64 = 44.0;
+    let fastest = all.iter().filter_map(|bar| bar.rate).map(|e| e.high).fold(0.0, f64::max);
     // A bound far beyond would leave no room for the bars.
     let shown = |bound: f64| bound <= 3.0 * fastest;
-    let bounds = all.iter().filter_map(|c| decode(c)).filter(|b| shown(*b));
+    let bounds = all.iter().filter_map(|bar| bar.bound).filter(|b| shown(*b));
     let scale = Scale::new(bounds.fold(fastest, f64::max), LEFT, WIDTH - RIGHT - 110.0);
     let bottom = ROW * all.len() as f64;
     let mut out = scale.axis(0.0, bottom, "samples a second");
-    for (i, c) in all.iter().enumerate() {
+    for (i, bar) in all.iter().enumerate() {
         let (top, middle) = (ROW * i as f64, ROW * (i as f64 + 0.5));
-        out += &name(middle + 4.5, &c.name);
-        let Some(rate) = c.samples_per_second.as_ref().filter(|_| c.ranked) else {
-            out += &text(LEFT + 8.0, middle + 4.5, "soft", "start", "not ranked, see below");
+        out += &name(middle + 4.5, bar.name);
+        let Some(rate) = bar.rate else {
+            out += &text(LEFT + 8.0, middle + 4.5, "soft", "start", bar.otherwise);
             continue;
         };
         let [x, low, high] = [rate.median, rate.low, rate.high].map(|v| scale.at(v));
@@ -116,7 +153,7 @@ pub fn throughput(all: &[&Configuration]) -> String {
             "<rect class=\"bar\" x=\"{LEFT}\" y=\"{:.1}\" width=\"{:.1}\" height=\"22\" rx=\"3\"><title>{}: {} samples a second</title></rect>",
             middle - 11.0,
             x - LEFT,
-            escape(&c.name),
+            escape(bar.name),
             interval(rate)
         );
         out += &format!(
@@ -125,7 +162,7 @@ pub fn throughput(all: &[&Configuration]) -> String {
             middle - 6.0
         );
         let mut after = high;
-        match decode(c) {
+        match bar.bound {
             Some(bound) if shown(bound) => {
                 let x = scale.at(bound);
                 out += &format!(
@@ -143,7 +180,7 @@ pub fn throughput(all: &[&Configuration]) -> String {
         out += &text(after + 10.0, middle + 4.5, "", "start", &number(rate.median));
     }
     out += &format!("<line class=\"axis\" x1=\"{LEFT}\" x2=\"{LEFT}\" y1=\"0\" y2=\"{bottom:.1}\"/>");
-    svg(bottom + 44.0, "samples a second by configuration", &out)
+    svg(bottom + 44.0, label, &out)
 }
 
 /// How each stage's threads spent the pipeline's time, as stacked bars.

@@ -39,6 +39,7 @@ const STATES: &str = "<ul class=\"legend\"><li><i class=\"busy\"></i>busy</li><l
 pub fn html(bench: &Bench) -> String {
     let mut body = header(bench);
     body += &throughput(bench);
+    body += &peers(bench);
     body += &costs(bench);
     body += &bottlenecks(bench);
     body += &stages(bench);
@@ -149,6 +150,39 @@ fn throughput(bench: &Bench) -> String {
     }
     inside += &speeds(&ranked);
     section("Throughput", "Whole runs, from start to end. Bars are medians, whiskers their intervals.", &inside)
+}
+
+fn peers(bench: &Bench) -> String {
+    if bench.peers.is_empty() {
+        return String::new();
+    }
+    let mut rows = String::new();
+    for p in &bench.peers {
+        let estimate = |e: &Option<super::stats::Estimate>, by: f64| {
+            e.as_ref().map_or("–".into(), |e| interval(&e.map(|x| x * by)))
+        };
+        let (class, word) = match p.verdict {
+            Verdict::Different => ("bad", "other work"),
+            Verdict::Failed => ("bad", "failed"),
+            _ => ("", "same work"),
+        };
+        rows += &format!(
+            "<tr><td>{}<small>{}</small></td><td>{}</td><td>{}</td><td>{}</td><td class=\"words {class}\">{word}<small>{}</small></td></tr>",
+            escape(&p.name),
+            escape(p.says.as_deref().unwrap_or_default()),
+            estimate(&p.samples_per_second, 1.0),
+            estimate(&p.ratio, 1.0),
+            estimate(&p.cpu_seconds_per_sample, 1e3),
+            escape(&p.compared)
+        );
+    }
+    let of = escape(&bench.peers[0].of);
+    let table = format!(
+        "{}<div class=\"scroll\"><table><tr><th>program</th><th>samples/s</th><th>of {of}</th><th>CPU ms/sample</th>\
+         <th style=\"text-align:left\">pictures</th></tr>{rows}</table></div>",
+        charts::peers(bench)
+    );
+    section("Beside other programs", &format!("The same job in the same rounds: {}.", bench.rules.same_work), &table)
 }
 
 fn told<T>(told: &Told<T>, of: impl Fn(&T) -> String) -> String {
