@@ -3,6 +3,8 @@
 
 #[path = "output/bucket.rs"]
 mod bucket;
+#[path = "common/mount.rs"]
+mod mount;
 #[path = "common/python.rs"]
 mod python;
 #[path = "cloud/server.rs"]

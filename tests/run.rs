@@ -13,6 +13,8 @@ mod hardware;
 mod inputs;
 #[path = "run/memory.rs"]
 mod memory;
+#[path = "common/mount.rs"]
+mod mount;
 #[path = "common/python.rs"]
 mod python;
 #[path = "run/readers.rs"]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::mount::Mount;
 use crate::server::{Answer, S3, SECRET, Server, forward, program};
 use crate::support::*;
 use crate::tools::*;
@@ -179,4 +180,32 @@ fn a_shard_of_more_than_one_request_is_whole_and_leaves_no_parts() {
         assert!(run.status.success(), "{}", errors(&run));
         assert_eq!(objects(&out), expected, "{prefix}");
     }
+}
+
+#[test]
+fn a_scratch_that_fills_is_an_error_that_resumes() {
+    let Some(s3) = S3::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("scratch");
+    let Some(disk) = Mount::new(&place, "size=256k") else { return };
+    let (clips, folder) = (fixtures().join("clips"), dir.path().join("folder"));
+    let (clips, more) = (clips.to_str().unwrap(), ["--op", "resize:w=320,h=240", "--encode", "png"]);
+    assert!(framemill(&job(&[clips], folder.to_str().unwrap(), &more)).status.success());
+    let args = job(&[clips], "s3://media/filled", &more);
+    let run = || program(s3.port).args(&args).env("TMPDIR", &place).output().unwrap();
+    for _ in 0..2 {
+        let output = run();
+        assert_eq!(output.status.code(), Some(74), "{}", errors(&output));
+        let said = errors(&output);
+        assert!(said.contains("no space left") && said.contains(place.to_str().unwrap()), "{said}");
+    }
+    // Nothing torn is visible: what there is, is an undisturbed run's.
+    let (expected, out) = (tree(&folder), output(s3.port, "filled"));
+    let there = objects(&out);
+    let torn: Vec<_> = there.iter().filter(|(name, digest)| expected.get(*name) != Some(digest)).collect();
+    assert!(torn.is_empty() && there.len() < expected.len(), "{torn:?}");
+    disk.change("size=64m");
+    let output = run();
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(objects(&out), expected);
 }

@@ -1,37 +1,7 @@
 //! An output that is full or cannot be written: a clear error, nothing torn, and going on where there is room again.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use crate::mount::Mount;
 use crate::support::*;
-
-/// A file system of its own, gone when dropped.
-struct Mount(PathBuf);
-
-impl Mount {
-    /// `None`, said aloud, where none may be mounted (that takes root).
-    fn new(at: &Path, options: &str) -> Option<Mount> {
-        std::fs::create_dir_all(at).unwrap();
-        let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output().ok()?;
-        if !output.status.success() {
-            println!("skipped: no file system can be mounted here: {}", errors(&output).trim());
-            return None;
-        }
-        Some(Mount(at.into()))
-    }
-
-    fn change(&self, options: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(status.is_ok_and(|s| s.success()) || std::thread::panicking());
-    }
-}
 
 #[test]
 fn a_full_disk_is_an_error_that_resumes() {
