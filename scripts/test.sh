@@ -30,6 +30,9 @@ if [ "${1:-}" = --full ]; then
   }
   orchestrator airflow 'apache-airflow==3.3.*'
   orchestrator prefect 'prefect==3.8.*' 'fastapi<0.140'
+  # An S3 server that checks signatures, beside moto, which does not.
+  cargo install -q s3s-fs --version 0.14.1 --features binary --locked --root target/s3s
+  export FRAMEMILL_S3S="$PWD/target/s3s/bin/s3s-fs"
 fi
 export FRAMEMILL_PYTHON="$PWD/$python/bin/python"
 cargo fmt --all -- --check

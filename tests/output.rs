@@ -7,6 +7,8 @@ mod bucket;
 mod mount;
 #[path = "common/python.rs"]
 mod python;
+#[path = "output/s3s.rs"]
+mod s3s;
 #[path = "cloud/server.rs"]
 #[allow(dead_code, reason = "the tests of inputs use the rest")]
 mod server;
