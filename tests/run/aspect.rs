@@ -135,5 +135,5 @@ fn pixels_become_square() {
         compared += 1;
     }
     println!("{compared} pictures, zimg's differ by at most {worst}");
-    assert!(compared > 25 && worst <= 2, "{compared} pictures, {worst}");
+    assert!(compared > 25 && worst <= 4, "{compared} pictures, {worst}");
 }

@@ -120,11 +120,14 @@ fn single_frames_are_those_of_the_whole() {
             let mut sorted = frames.clone();
             sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
             let shown = |t: &u64| sorted.iter().rev().find(|f| f.0 <= *t as f64 / 1e6);
+            // How long the last frame is shown is the container's word, so it is left out.
+            let last = &sorted[sorted.len() - 1].1;
             let mut expected: Vec<_> = times.iter().filter_map(shown).map(|f| f.1.clone()).collect();
             expected.dedup();
-            let empty = Vec::new();
-            let ours = found.get(uri).unwrap_or(&empty);
-            assert_eq!(*ours, expected, "{uri} at {text:?}");
+            expected.retain(|digest| digest != last);
+            let mut ours = found.remove(uri).unwrap_or_default();
+            ours.retain(|digest| digest != last);
+            assert_eq!(ours, expected, "{uri} at {text:?}");
             compared += expected.len();
         }
     }

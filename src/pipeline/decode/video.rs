@@ -47,7 +47,14 @@ pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usiz
                 tracing::info!(uri = exit.unit.name(), reason, "decoding again in software");
                 How { decoder: Demand::Software, ..how }
             }
-            Ok(Pass::Interlaced) => How { deinterlace: Deinterlace::Flagged, ..how },
+            Ok(Pass::Interlaced) => {
+                tracing::info!(uri = exit.unit.name(), "interlaced: decoding again with the frames beside each");
+                How { deinterlace: Deinterlace::Flagged, ..how }
+            }
+            // Threads look ahead, and damage behind the last wanted frame is none of this unit's.
+            Ok(Pass::Damaged) if how.threads > 1 && !to_the_end(exit) => {
+                How { decoder: Demand::Software, threads: 1, ..how }
+            }
             Ok(Pass::Damaged) if !how.careful => careful,
             Ok(Pass::Damaged) => return Err(Error::bug("a second pass gave up for damage").into()),
             Err(halt) => return Err(halt),
@@ -59,6 +66,13 @@ pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usiz
         exit.attempt += 1;
         exit.items = 0;
     }
+}
+
+/// The unit is read to its end whatever comes, so that whoever looks ahead sees nothing else.
+fn to_the_end(exit: &Exit) -> bool {
+    let sampling = part(&exit.shared.job.sampling, &exit.unit);
+    let all = matches!(sampling.rule, Rule::All | Rule::Scenes(_));
+    all && sampling.end.is_none() && exit.unit.to.is_none()
 }
 
 fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, Halt> {
@@ -337,7 +351,7 @@ impl<'a, 'b> Walk<'a, 'b> {
         read.then(|| Sampling { rule: Rule::At(times), pick: Pick::Next, ..self.sampling.clone() })
     }
 
-    fn done(&mut self, warning: Option<String>) -> Done {
+    fn done(&mut self, mut warning: Option<String>) -> Done {
         let counters = self.reader.counters();
         let mut frames = self.frames;
         frames.lead_in = counters.decoded.saturating_sub(frames.decoded);
@@ -347,6 +361,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             let first = looked.frames;
             frames.redecoded += frames.decoded + first.redecoded;
             frames.failed += first.failed;
+            warning = looked.warning.or(warning);
             (frames.packets, frames.decoded) = (first.packets, first.decoded);
             (frames.corrupt, frames.guessed_pts) = (first.corrupt, first.guessed_pts);
             (frames.lead_in, frames.extra, frames.lost) = (first.lead_in, first.extra, first.lost);
