@@ -119,7 +119,8 @@ fn single_frames_are_those_of_the_whole() {
         for (uri, frames) in &whole {
             let mut sorted = frames.clone();
             sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let shown = |t: &u64| sorted.iter().rev().find(|f| f.0 <= *t as f64 / 1e6);
+            // Before the first frame there is only that one to show.
+            let shown = |t: &u64| sorted.iter().rev().find(|f| f.0 <= *t as f64 / 1e6).or(sorted.first());
             // How long the last frame is shown is the container's word, so it is left out.
             let last = &sorted[sorted.len() - 1].1;
             let mut expected: Vec<_> = times.iter().filter_map(shown).map(|f| f.1.clone()).collect();

@@ -27,7 +27,9 @@ fn shapes(file: &Path) -> Vec<(u32, u32, String)> {
     let line = |line: &str| {
         let mut cells = line.split(',');
         let mut number = || cells.next().unwrap().parse().unwrap();
-        (number(), number(), cells.next().unwrap().to_string())
+        let size = (number(), number());
+        let aspect = cells.next().unwrap();
+        (size.0, size.1, if aspect == "N/A" { "1:1" } else { aspect }.to_string())
     };
     text.lines().filter(|l| !l.is_empty()).map(line).collect()
 }

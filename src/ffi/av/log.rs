@@ -34,6 +34,10 @@ impl Complaints {
 /// they go on as if it were nothing, and what they then give is judged by itself.
 const CUT: &[u8] = b"File ended prematurely";
 
+/// What decoders say when they fill in parts of a picture that are missing. The picture's own flags may come too late where
+/// another thread decodes it.
+const CONCEALED: &[u8] = b"concealing ";
+
 /// A decoder's or demuxer's registration; ends when dropped.
 pub(super) struct Listener {
     number: usize,
@@ -87,7 +91,7 @@ pub(super) fn capture() {
 /// The callback. The last argument is a `va_list`, whose type differs between targets; only the message's template is
 /// needed, so it is left alone and its type inferred.
 unsafe extern "C" fn listen<V>(who: *mut c_void, level: c_int, template: *const c_char, _arguments: V) {
-    if who.is_null() || template.is_null() || level > AV_LOG_ERROR as c_int {
+    if who.is_null() || template.is_null() || level > AV_LOG_INFO as c_int {
         return;
     }
     // SAFETY: FFmpeg's logging contexts begin with a pointer to their AVClass; where that is the codec contexts' class,
@@ -95,17 +99,18 @@ unsafe extern "C" fn listen<V>(who: *mut c_void, level: c_int, template: *const 
     // `template` is a C string.
     unsafe {
         let class = *who.cast::<*const AVClass>();
-        let cut = || CStr::from_ptr(template).to_bytes().starts_with(CUT);
-        let number = if class == avcodec_get_class() {
+        let error = level <= AV_LOG_ERROR as c_int;
+        let text = CStr::from_ptr(template);
+        let number = if class == avcodec_get_class() && (error || text.to_bytes().starts_with(CONCEALED)) {
             (*who.cast::<AVCodecContext>()).opaque.addr()
-        } else if class == avformat_get_class() && cut() {
+        } else if class == avformat_get_class() && error && text.to_bytes().starts_with(CUT) {
             (*who.cast::<AVFormatContext>()).opaque.addr()
         } else {
             return;
         };
         let complaints = lock(&LISTENERS).get(&number).cloned();
         if let Some(complaints) = complaints {
-            complaints.add(CStr::from_ptr(template).to_string_lossy().trim());
+            complaints.add(text.to_string_lossy().trim());
         }
     }
 }
