@@ -17,14 +17,16 @@ fn films(media: &Path) -> Vec<PathBuf> {
     let clean = |line: &str| {
         let cells: Vec<&str> = line.split('\t').collect();
         let frames: u64 = cells[4].parse().unwrap_or(0);
-        let wanted = (1..=if full() { 1500 } else { 160 }).contains(&frames) && cells[8] == "0" && cells[9] == "0";
+        let (most, bytes) = if full() { (1500, u64::MAX) } else { (160, 300_000) };
+        let small = std::fs::metadata(media.join(cells[0])).is_ok_and(|m| m.len() < bytes);
+        let wanted = small && (1..=most).contains(&frames) && cells[8] == "0" && cells[9] == "0";
         (wanted && !cells[0].contains("corrupt/")).then(|| media.join(cells[0]))
     };
     let clips = std::fs::read_dir(fixtures().join("clips")).unwrap().map(|e| e.unwrap().path());
     truth.lines().filter(|l| !l.starts_with('#')).skip(1).filter_map(clean).chain(clips).collect()
 }
 
-/// Frames by file: time in microseconds (rounded down) and digest.
+/// Frames by file: time in seconds and digest.
 type Films = BTreeMap<String, Vec<(f64, String)>>;
 
 fn run(list: &Path, out: &Path, more: &[&str]) -> Vec<serde_json::Value> {
@@ -50,8 +52,12 @@ fn write(path: &Path, rows: &[String]) {
 fn whole(dir: &Path, films: &[PathBuf]) -> Films {
     let list = dir.join("whole.txt");
     write(&list, &films.iter().map(|f| f.display().to_string()).collect::<Vec<_>>());
+    by_film(&run(&list, &dir.join("whole"), &["--all"]))
+}
+
+fn by_film(records: &[serde_json::Value]) -> Films {
     let mut all = Films::new();
-    for r in run(&list, &dir.join("whole"), &["--all"]) {
+    for r in records {
         let (uri, digest) = (r["uri"].as_str().unwrap(), r["sha256"].as_str().unwrap());
         all.entry(uri.into()).or_default().push((r["time_s"].as_f64().unwrap(), digest.into()));
     }
@@ -83,10 +89,10 @@ fn parts_hold_the_frames_of_the_whole() {
     }
     let list = dir.path().join("parts.csv");
     write(&list, &rows);
-    for more in [&["--all"][..], &["--all", "--threads", "3"]] {
-        let out = dir.path().join(more.len().to_string());
+    for threads in if full() { vec!["1", "3"] } else { vec!["3"] } {
+        let out = dir.path().join(threads);
         let mut found: BTreeMap<String, Vec<String>> = parts.keys().map(|id| (id.clone(), Vec::new())).collect();
-        for r in run(&list, &out, more) {
+        for r in run(&list, &out, &["--all", "--threads", threads]) {
             found.get_mut(r["part"].as_str().unwrap()).unwrap().push(r["sha256"].as_str().unwrap().into());
         }
         let wrong: Vec<_> = parts.iter().filter(|(id, frames)| found[*id] != **frames).map(|(id, _)| id).collect();
@@ -97,7 +103,7 @@ fn parts_hold_the_frames_of_the_whole() {
     // The control: a part that is one frame longer is another.
     let told = parts.values().filter(|frames| frames.len() > 1 && frames[1..] != frames[..frames.len() - 1]).count();
     println!("{} films, {} parts, {frames} frames", whole.len(), parts.len());
-    assert!(whole.len() > 50 && frames > 2000 && told > 60, "{} films, {frames} frames, {told}", whole.len());
+    assert!(whole.len() > 30 && frames > 1000 && told > 40, "{} films, {frames} frames, {told}", whole.len());
 }
 
 #[test]
@@ -112,26 +118,23 @@ fn single_frames_are_those_of_the_whole() {
         let times: BTreeSet<u64> = (0..8).map(|i| random.below(if i < 4 { 900_000 } else { 9_000_000 })).collect();
         let text: Vec<String> = times.iter().map(|t| format!("{}us", t)).collect();
         let out = dir.path().join(format!("at-{round}"));
-        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for r in run(&dir.path().join("whole.txt"), &out, &["--at", &text.join(",")]) {
-            found.entry(r["uri"].as_str().unwrap().into()).or_default().push(r["sha256"].as_str().unwrap().into());
-        }
+        let found = by_film(&run(&dir.path().join("whole.txt"), &out, &["--at", &text.join(",")]));
         for (uri, frames) in &whole {
             let mut sorted = frames.clone();
             sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
             // Before the first frame there is only that one to show.
             let shown = |t: &u64| sorted.iter().rev().find(|f| f.0 <= *t as f64 / 1e6).or(sorted.first());
             // How long the last frame is shown is the container's word, so it is left out.
-            let last = &sorted[sorted.len() - 1].1;
-            let mut expected: Vec<_> = times.iter().filter_map(shown).map(|f| f.1.clone()).collect();
+            let last = sorted[sorted.len() - 1].0;
+            let mut expected: Vec<_> = times.iter().filter_map(shown).cloned().collect();
             expected.dedup();
-            expected.retain(|digest| digest != last);
-            let mut ours = found.remove(uri).unwrap_or_default();
-            ours.retain(|digest| digest != last);
+            expected.retain(|f| f.0 < last);
+            let mut ours = found.get(uri).cloned().unwrap_or_default();
+            ours.retain(|f| f.0 < last);
             assert_eq!(ours, expected, "{uri} at {text:?}");
             compared += expected.len();
         }
     }
     println!("{} films, {compared} frames", whole.len());
-    assert!(compared > 200, "{compared}");
+    assert!(compared > 100, "{compared}");
 }
