@@ -243,6 +243,9 @@ def run(command):
 
 
 class Bench:
+    #: Where the work of Python contenders is.
+    script = __file__
+
     def __init__(self, args, scratch):
         self.args, self.scratch = args, scratch
         self.notes = {}
@@ -263,7 +266,7 @@ class Bench:
 
     def python(self, name, *arguments):
         def once():
-            command = [sys.executable, __file__, "--work", name, *map(str, arguments), str(self.args.threads)]
+            command = [sys.executable, self.script, "--work", name, *map(str, arguments), str(self.args.threads)]
             seconds, count = json.loads(run(command))
             return seconds, count
 
@@ -309,6 +312,7 @@ class Bench:
             spread = f"{min(ratios):.2f}..{max(ratios):.2f}"
             middle = statistics.median(ratios)
             print(f"| {name:<{width}} | {statistics.median(own):8.3f} | {middle:5.2f} | {spread:>10} |", flush=True)
+        return times
 
 
 def frames_of(clip):
@@ -392,7 +396,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=5, help="how often each photo is listed")
     parser.add_argument("--threads", type=int, default=2, help="threads of each contender, and cores that it may use")
-    parser.add_argument("--only", choices=["video", "photos"])
+    parser.add_argument("--only", choices=["video", "photos", "decode"])
     parser.add_argument("--scratch", default="/dev/shm", help="folder in memory for what is written")
     parser.add_argument("--dali", action="store_true")
     args = parser.parse_args()
@@ -401,10 +405,15 @@ def main():
         print(f"cores: {len(os.sched_getaffinity(0))}, rounds: {args.rounds}, load before: {os.getloadavg()[0]:.1f}")
     scratch = Path(tempfile.mkdtemp(prefix="framemill-bench-", dir=args.scratch))
     try:
-        bench = Bench(args, scratch)
-        if args.only != "photos":
+        if args.only == "decode":
+            import decode
+
+            bench = decode.main(args, scratch)
+        else:
+            bench = Bench(args, scratch)
+        if args.only in (None, "video"):
             video(bench, args.clip)
-        if args.only != "video":
+        if args.only in (None, "photos"):
             stills(bench, args.photos, args.repeat)
         peaks = ((name, report["peak_memory"]) for name, report in bench.notes.items())
         print("\npeak memory of framemill: " + ", ".join(f"{name} {peak >> 20} MiB" for name, peak in peaks))

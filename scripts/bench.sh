@@ -2,7 +2,7 @@
 # Measures framemill beside other programs on the same files: installs what is missing, builds the release, makes the
 # inputs, prints tables of ratios. Fails on errors, never on times. Run it on a machine that does nothing else.
 #
-#   scripts/bench.sh [--dali] [--rounds N] [--only video|photos] [--repeat N] [--threads N]
+#   scripts/bench.sh [--dali] [--rounds N] [--only video|photos|decode] [--repeat N] [--threads N]
 #
 # FRAMEMILL_BENCH_CLIP    a clip of your own instead of the generated one
 # FRAMEMILL_BENCH_PHOTOS  a folder of JPEGs instead of generated ones

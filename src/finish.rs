@@ -196,6 +196,9 @@ fn card(plan: &Plan, job: &JobFile, totals: &Totals) -> String {
         totals.rejected,
         env!("CARGO_PKG_VERSION")
     );
+    if totals.frames.deinterlaced > 0 {
+        out += &format!("{} frames were interlaced, and were deinterlaced.\n\n", totals.frames.deinterlaced);
+    }
     out += &format!(
         "Fingerprint of the job: `{}`. Counts, schema and digests of the shards are in `dataset.json`; what was left out, \
          and why, is in `_framemill/rejects`.\n",

@@ -19,6 +19,7 @@ use crate::sample::{Rational, Rule};
 use crate::sink::record::{Cell, Column};
 use crate::store::cloud::Settings;
 use crate::store::{Created, Fetched, Output};
+pub use probe::uncut;
 
 /// One asset, or a time range of one: what a decoder thread takes.
 #[derive(Debug, Clone, PartialEq)]

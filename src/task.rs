@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::decode::losses::Losses;
 use crate::error::{Error, RejectKind, Result};
 use crate::plan::{Plan, Unit};
 use crate::store::{self, Created, Object, Output};
@@ -34,6 +35,19 @@ pub struct Frames {
     /// Frames that were deinterlaced, also those that only waited whether they would be chosen.
     #[serde(skip_serializing_if = "is_none", default)]
     pub deinterlaced: u64,
+    /// Frames of the decoding that counts that are others' or a lead-in's: a part of `redecoded`.
+    #[serde(skip_serializing_if = "is_none", default)]
+    pub lead_in: u64,
+    /// Pictures beyond one a packet.
+    #[serde(skip_serializing_if = "is_none", default)]
+    pub extra: u64,
+    /// Packets of which no picture came: `packets + extra = decoded + lead_in + lost`.
+    #[serde(skip_serializing_if = "nothing_lost", default)]
+    pub lost: Losses,
+}
+
+fn nothing_lost(lost: &Losses) -> bool {
+    lost.total() == 0
 }
 
 fn is_none(count: &u64) -> bool {
@@ -51,6 +65,9 @@ impl std::ops::AddAssign for Frames {
         self.failed += o.failed;
         self.guessed_pts += o.guessed_pts;
         self.deinterlaced += o.deinterlaced;
+        self.lead_in += o.lead_in;
+        self.extra += o.extra;
+        self.lost += o.lost;
     }
 }
 

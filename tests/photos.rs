@@ -225,3 +225,21 @@ fn the_rows_of_a_png_before_its_damage_are_kept() {
         assert_eq!(error.reject, Some(RejectKind::Corrupt), "{error}");
     }
 }
+
+/// Decompressors are kept from picture to picture.
+#[test]
+fn a_photo_without_tables_is_not_read_with_those_of_another() {
+    let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos/gray.jpg");
+    let whole = std::fs::read(photo).unwrap();
+    for marker in [0xDB, 0xC4] {
+        let at = whole.windows(2).position(|w| w == [0xFF, marker]).unwrap();
+        let len = usize::from(u16::from_be_bytes([whole[at + 2], whole[at + 3]]));
+        let mut bare = whole.clone();
+        bare.drain(at..at + 2 + len);
+        let read = |data: &[u8]| decode(data, "photo", &plain()).map(|p| p.frame.planes[0].data.to_vec());
+        let message = |read: Result<Vec<u8>, Error>| read.map_err(|e| e.message);
+        let alone = std::thread::scope(|scope| scope.spawn(|| message(read(&bare))).join().unwrap());
+        assert!(read(&whole).is_ok());
+        assert_eq!(message(read(&bare)), alone, "without {marker:X}");
+    }
+}

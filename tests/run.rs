@@ -3,6 +3,8 @@
 
 #[path = "run/account.rs"]
 mod account;
+#[path = "run/aspect.rs"]
+mod aspect;
 #[path = "run/damage.rs"]
 mod damage;
 #[path = "run/deinterlace.rs"]
@@ -25,6 +27,8 @@ mod resume;
 mod sampling;
 #[path = "run/scenes.rs"]
 mod scenes;
+#[path = "run/seeks.rs"]
+mod seeks;
 #[path = "run/store.rs"]
 mod store;
 #[path = "run/support.rs"]

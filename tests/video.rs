@@ -4,6 +4,8 @@
 
 #[path = "video/deinterlace.rs"]
 mod deinterlace;
+#[path = "video/geometry.rs"]
+mod geometry;
 #[path = "video/md5.rs"]
 mod md5;
 #[path = "video/seeking.rs"]

@@ -326,12 +326,14 @@ fn plan(m: &ArgMatches) -> Result<u8> {
     let counts = inputs.counts;
     let draft = Draft::new(&job, inputs, Default::default(), 1, 0, &|_, _| {})?;
     let header = draft.header().clone();
+    let uncut = crate::plan::uncut(&job.sampling.rule);
     let shown = json!({
         "frozen": m.get_flag("freeze"),
         "inputs": header.inputs,
         "ignored": counts.ignored,
         "duplicates": counts.duplicates,
         "units": header.units,
+        "uncut": uncut,
         "tasks": header.tasks,
         "fingerprint": header.fingerprint,
         "program": job.program.to_string().lines().collect::<Vec<_>>(),
@@ -349,12 +351,13 @@ fn plan(m: &ArgMatches) -> Result<u8> {
         return print(&shown.to_string());
     }
     print(&format!(
-        "inputs   {} ({} files ignored, {} listed twice)\nunits    {}\ntasks    {}\nmemory   {} for frames in flight, \
+        "inputs   {} ({} files ignored, {} listed twice)\nunits    {}{}\ntasks    {}\nmemory   {} for frames in flight, \
          decoders and waiting samples; {} threads\n\n{}\n\nfingerprint {}",
         header.inputs,
         counts.ignored,
         counts.duplicates,
         header.units,
+        uncut.map(|why| format!(" (each video is one: {why})")).unwrap_or_default(),
         header.tasks,
         job.file.memory,
         job.threads,

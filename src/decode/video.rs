@@ -15,19 +15,21 @@
 mod clock;
 mod deinterlace;
 mod facts;
+mod hidden;
 mod index;
 mod info;
+mod ledger;
 mod nal;
 mod pixels;
 mod seek;
 mod step;
 mod surface;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::bytes::ByteSource;
 use crate::decode::hardware::{self, Device, Fault, Hardware};
+use crate::decode::losses::Losses;
 use crate::decode::route::{Demand, Facts, Route};
 use crate::error::{Error, RejectKind, Result};
 use crate::ffi::av::{Decoder, DecoderOptions, Input, Packet, Picture, PictureInfo, Read, Receive, Stream};
@@ -35,6 +37,7 @@ use crate::frame::Frame;
 use clock::Clock;
 use index::PacketIndex;
 pub use info::VideoInfo;
+use ledger::Ledger;
 use nal::Nals;
 
 /// How to read a video.
@@ -132,15 +135,10 @@ pub struct Counters {
     pub discarded: u64,
     /// Seeks and jumps that were made.
     pub seeks: u64,
-}
-
-/// A packet whose picture has not come yet.
-struct Inside {
-    pts: Option<i64>,
-    key: bool,
-    corrupt: bool,
-    /// No picture is to come.
-    hidden: bool,
+    /// Packets of those decoded that gave no picture: `packets + extra = decoded + lost`.
+    pub lost: Losses,
+    /// Pictures beyond one a packet.
+    pub extra: u64,
 }
 
 /// The packets of a stream, if they have been looked at.
@@ -178,6 +176,8 @@ pub struct VideoReader {
     options: VideoOptions,
     stream: usize,
     info: VideoInfo,
+    /// Sample aspect ratio as the container states it: it goes before the codec's, as in FFmpeg's program.
+    stated_aspect: Option<(i32, i32)>,
     nals: Option<Nals>,
     facts: Facts,
     route: Route,
@@ -188,10 +188,8 @@ pub struct VideoReader {
     packet: Packet,
     picture: Picture,
     clock: Clock,
-    /// Packets in the decoder.
-    inside: VecDeque<Inside>,
-    /// Time of the picture that hardware gave last since it began, and the size of its first.
-    last_shown: Option<i64>,
+    ledger: Ledger,
+    /// Size of the first picture that hardware gave.
     first_size: Option<(u32, u32)>,
     /// Pictures that the test decoder was given.
     pictures: u64,
@@ -208,8 +206,6 @@ pub struct VideoReader {
     /// Key samples are not clean starts by themselves: go back one more.
     open_gops: bool,
     counters: Counters,
-    /// Packets that decoders held when they were left.
-    held_back: u64,
     given: u64,
     faults: u64,
     first_error: Option<String>,
@@ -264,6 +260,7 @@ impl VideoReader {
             stream: stream.index,
             nals: Nals::new(&info.codec, &stream.extradata),
             info,
+            stated_aspect: stream.stated_aspect,
             facts,
             route,
             hardware,
@@ -272,8 +269,7 @@ impl VideoReader {
             packet: Packet::new()?,
             picture: Picture::new()?,
             clock,
-            inside: VecDeque::new(),
-            last_shown: None,
+            ledger: Ledger::default(),
             first_size: None,
             pictures: 0,
             current: None,
@@ -286,7 +282,6 @@ impl VideoReader {
             lead_in: None,
             open_gops: false,
             counters: Counters::default(),
-            held_back: 0,
             given: 0,
             faults: 0,
             first_error: None,
@@ -312,15 +307,14 @@ impl VideoReader {
 
     /// What was done so far.
     pub fn counters(&self) -> Counters {
-        let packets = self.counters.packets_fed - self.held_back - self.held();
         // One that was decoded for the sake of the frame before it.
         let discarded = self.counters.discarded + u64::from(self.neighbours.behind.is_some());
-        Counters { packets, discarded, ..self.counters }
-    }
-
-    /// Packets in the decoder whose frames may still come.
-    fn held(&self) -> u64 {
-        if self.ended { 0 } else { self.inside.len() as u64 }
+        let mut lost = self.ledger.losses();
+        if self.damaged() {
+            lost.damaged += std::mem::take(&mut lost.unexplained);
+        }
+        let (packets, extra) = (self.ledger.packets(), self.ledger.extra());
+        Counters { packets, discarded, lost, extra, ..self.counters }
     }
 
     /// The first sign of damage.
@@ -474,11 +468,7 @@ impl VideoReader {
             Some(matrix) => info::orientation(Some(&matrix)).0,
             None => self.info.orientation,
         };
-        // The container's aspect goes before the codec's, as in FFmpeg's program.
-        let aspect = match self.info.sample_aspect {
-            (1, 1) => info::aspect(look.aspect, (1, 1)),
-            given => given,
-        };
+        let aspect = info::aspect(self.stated_aspect.unwrap_or(look.aspect), self.info.sample_aspect);
         Ok(Frame {
             width,
             height,

@@ -155,6 +155,7 @@ pub struct Input {
     io: Io,
     /// Files that a demuxer tried to open.
     refused: Box<AtomicU64>,
+    listener: Listener,
 }
 
 // SAFETY: the context, its reader and the counter are owned by this alone and FFmpeg keeps no thread-local state; a
@@ -192,6 +193,8 @@ pub struct Stream {
     pub bit_rate: Option<u64>,
     /// Colour, aspect and orientation.
     pub look: Look,
+    /// Sample aspect ratio as the container states it.
+    pub stated_aspect: Option<(i32, i32)>,
     /// Its content is protected.
     pub encrypted: bool,
     /// Its `creation_time`.
@@ -275,6 +278,7 @@ impl Input {
         let mut io = Io::new(source)?;
         let format = probe(&mut io)?;
         let refused = Box::new(AtomicU64::new(0));
+        let listener = Listener::of(ptr::from_ref(&*refused).addr());
         // SAFETY: plain allocation. On failure avformat_open_input frees the context (but not our reader) and nulls it.
         let context = unsafe {
             let mut context = avformat_alloc_context();
@@ -298,7 +302,7 @@ impl Input {
             }
             context
         };
-        Ok(Input { context, io, refused })
+        Ok(Input { context, io, refused, listener })
     }
 
     fn look_at_streams(&mut self, max_pixels: u64) -> Result<()> {
@@ -403,6 +407,7 @@ impl Input {
                 aspect,
                 display: self.stream_display(s),
             },
+            stated_aspect: ratio(s.sample_aspect_ratio),
             encrypted: self.stream_encrypted(s, p.codec_tag),
             // SAFETY: the dictionary belongs to the stream.
             created: unsafe { entry(s.metadata, c"creation_time") },
@@ -455,7 +460,8 @@ impl Input {
             }
             patience -= 1;
             if code != AVERROR(Errno::AGAIN.raw_os_error()) || patience == 0 {
-                return Ok(Read::End((code != AVERROR_EOF).then(|| describe(code))));
+                let error = (code != AVERROR_EOF).then(|| describe(code));
+                return Ok(Read::End(error.or(self.listener.heard().1)));
             }
         }
     }

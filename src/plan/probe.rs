@@ -72,6 +72,15 @@ pub(super) fn cuts(
     })
 }
 
+/// Why videos stay whole under a rule, whatever their length.
+pub fn uncut(rule: &Rule) -> Option<&'static str> {
+    match rule {
+        Rule::Keyframes => Some("key frames alone are decoded, which costs little"),
+        Rule::Scenes(_) => Some("a scene is judged by the frames around it, and may be as long as the video"),
+        _ => None,
+    }
+}
+
 /// The parts of a long video; `None` where the input stays whole: a short one, one that cannot be cut soundly, or one
 /// that cannot be opened (the run finds out why).
 #[cfg(feature = "ffmpeg")]
@@ -79,11 +88,9 @@ fn cut(job: &Job, sources: &Sources, unit: &Unit, least: u64) -> Option<Vec<Part
     use crate::decode::image::{MediaKind, SNIFF_BYTES, sniff};
     use crate::decode::video::{VideoOptions, VideoReader, stated_seconds};
 
-    // A scene does not end where a unit would, and what it begins with is judged by the frames around.
-    let whole = matches!(job.sampling.rule, Rule::Keyframes | Rule::Scenes(_));
     let source = sources.open(&unit.path, Expected::default(), &Life::default()).ok()?;
     let head = source.head(SNIFF_BYTES).ok()?;
-    if source.len() <= least || sniff(&head) != MediaKind::Other || whole {
+    if source.len() <= least || sniff(&head) != MediaKind::Other || uncut(&job.sampling.rule).is_some() {
         return None;
     }
     let length = job.file.unit.as_f64();

@@ -28,6 +28,38 @@ fn damaged_files_give_the_same_whatever_the_threads() {
     assert_eq!(trees[0], trees[2]);
 }
 
+/// Threads look ahead of the frames that they give.
+#[test]
+fn damage_behind_a_part_is_none_of_its() {
+    let Some(media) = media() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut clean = 0;
+    for name in ["bottle-detection.bitflip60.mp4", "sample_h264.bitflip60.ts", "book.bitflip60.mkv"] {
+        let file = media.join("derived/corrupt").join(name);
+        let run = |what: &str, more: &[&str]| {
+            let out = dir.path().join(format!("{name}-{what}"));
+            let more = [more, &["--json"]].concat();
+            let output = framemill(&job(&[file.to_str().unwrap()], out.to_str().unwrap(), &more));
+            assert!(output.status.success(), "{}", errors(&output));
+            (report(&output), out)
+        };
+        let (told, whole) = run("whole", &["--every", "100ms"]);
+        assert_eq!(told["warnings"], 1, "{name}");
+        let damaged = records(&whole).into_iter().find(|r| r["warning"].is_string()).unwrap();
+        let at = damaged["time_s"].as_f64().unwrap();
+        for before in [0.02, 0.15, 0.4].into_iter().filter(|before| at - before > 0.1) {
+            let end = format!("{:.6}", at - before);
+            let runs = ["1", "8"].map(|threads| {
+                let what = format!("{end}-{threads}");
+                run(&what, &["--every", "100ms", "--end", &end, "--threads", threads])
+            });
+            assert_eq!(tree(&runs[0].1), tree(&runs[1].1), "{name} up to {end}");
+            clean += usize::from(runs[0].0["warnings"] == 0);
+        }
+    }
+    assert!(clean > 2, "{clean}");
+}
+
 #[test]
 fn every_dead_letter_has_its_reason() {
     let dir = tempfile::tempdir().unwrap();

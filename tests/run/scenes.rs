@@ -206,3 +206,57 @@ fn beside_pyscenedetect() {
     println!("ours: {ours:?}");
     assert_eq!(judge(&ours), (0, 0));
 }
+
+/// Films whose pictures become too large, or of a kind that cannot be converted, behind some scenes: what was seen before is
+/// kept, whichever frame stands for it.
+#[test]
+fn scenes_before_an_end_in_disorder_are_kept() {
+    let Some(media) = media() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let film = media.join("derived/shots_public.mp4");
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let ffmpeg = |args: &[&str]| {
+        let output = Command::new("ffmpeg").args(["-nostdin", "-v", "error", "-y"]).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", errors(&output));
+    };
+    for (name, size) in [("small.ts", "320:180"), ("large.ts", "960:540")] {
+        let filter = format!("scale={size}");
+        let input = ["-i", film.to_str().unwrap(), "-an", "-vf", &filter, "-frames:v", "250", "-c:v", "libx264"];
+        ffmpeg(&[&input[..], &["-preset", "veryfast", &path(name)]].concat());
+    }
+    let strange = ["-c", "copy", "-bsf:v", "h264_metadata=matrix_coefficients=14"];
+    ffmpeg(&[&["-i", &path("small.ts")][..], &strange, &[&path("strange.ts")]].concat());
+    let run = |name: &str, file: &str, more: &[&str]| {
+        let (file, out) = (path(file), dir.path().join(name));
+        let rule = ["--scenes", "--max-pixels", "100000", "--encode", "png", "--json"];
+        let output = framemill(&job(&[&file], out.to_str().unwrap(), &[&rule[..], more].concat()));
+        assert!(output.status.success(), "{}", errors(&output));
+        (report(&output), scenes(&out), records(&out))
+    };
+    let (_, truth, _) = run("truth", "small.ts", &[]);
+    assert!(truth.len() > 2);
+    for end in ["large", "strange"] {
+        let joined = format!("concat:{}|{}", path("small.ts"), path(&format!("{end}.ts")));
+        ffmpeg(&["-i", &joined, "-c", "copy", &path("joined.ts")]);
+        for pick in ["first", "middle"] {
+            let (told, rows, samples) = run(&format!("{end}-{pick}"), "joined.ts", &["--pick", pick]);
+            let inputs = (&told["inputs"]["done"], &told["inputs"]["rejected"], &told["warnings"]);
+            assert_eq!(inputs, (&1.into(), &0.into(), &1.into()), "{end}, {pick}: {told}");
+            let starts = |rows: &[Value]| rows.iter().map(|r| r["start_pts"].as_i64().unwrap()).collect::<Vec<_>>();
+            assert_eq!(starts(&rows), starts(&truth), "{end}, {pick}");
+            assert_eq!(samples.len(), rows.len(), "{end}, {pick}");
+        }
+    }
+}
+
+#[test]
+fn the_plan_says_that_a_video_is_one_unit() {
+    let clips = fixtures().join("clips");
+    let plan = |rule: &str| {
+        let args = ["plan", "-i", clips.to_str().unwrap(), rule];
+        String::from_utf8(framemill(&args).stdout).unwrap()
+    };
+    assert!(plan("--scenes").contains("each video is one: a scene"), "{}", plan("--scenes"));
+    assert!(plan("--keyframes").contains("each video is one: key frames"));
+    assert!(!plan("--all").contains("each video is one"));
+}

@@ -23,6 +23,7 @@ pub struct Record {
     pub codec: String,
     pub streams: usize,
     pub frames: usize,
+    pub packets: u64,
     pub time_base: (i32, i32),
     pub first: Option<i64>,
     pub last: Option<i64>,
@@ -37,11 +38,15 @@ pub fn records(media: &Path) -> Vec<Record> {
     rows.map(|row| {
         let cells: Vec<&str> = row.split('\t').collect();
         let time_base = cells[5].split_once('/').map(|(n, d)| (n.parse().unwrap(), d.parse().unwrap()));
+        // The first video stream's are counted as `pk86`.
+        let video = cells.get(11).and_then(|text| text.split(" | ").find(|part| part.contains("V:")));
+        let packets = video.and_then(|text| text.split(' ').find_map(|word| word.strip_prefix("pk")?.parse().ok()));
         Record {
             file: cells[0].to_string(),
             codec: cells[2].to_string(),
             streams: cells[3].parse().unwrap(),
             frames: cells[4].parse().unwrap_or(0),
+            packets: packets.unwrap_or(0),
             time_base: time_base.unwrap_or((0, 1)),
             first: cells[6].parse().ok(),
             last: cells[7].parse().ok(),

@@ -16,7 +16,8 @@ use super::{Fault, PhotoOptions, Stored, check_size, exif, spare};
 const MAX_SCANS: u32 = 500;
 
 thread_local! {
-    /// Setting up a decompressor costs as much as decoding a small picture, so each thread keeps one.
+    /// Setting up a decompressor costs as much as decoding a small picture, so each thread keeps one, for pictures that
+    /// bring all of their tables: others would be decoded with those of the picture before.
     static DECOMPRESSOR: RefCell<Option<Decompressor>> = const { RefCell::new(None) };
 }
 
@@ -88,11 +89,13 @@ fn decompress(
         decompressor.decompress(data, image)
     };
     DECOMPRESSOR.with_borrow_mut(|slot| {
-        let decompressor = match slot {
-            Some(ready) => ready,
-            None => slot.insert(new_decompressor()?),
+        let kept = slot.take().filter(|_| segments.self_contained());
+        let mut own = kept.map_or_else(new_decompressor, Ok)?;
+        let decompressor = &mut own;
+        let Err(first) = run(decompressor, data) else {
+            *slot = Some(own);
+            return Ok(None);
         };
-        let Err(first) = run(decompressor, data) else { return Ok(None) };
         let first = warning_of(first)?;
         if segments.scan_at.is_none_or(|at| data.len() < at + 2) {
             return Err(Fault::corrupt(format!("no picture data: {first}")));

@@ -79,6 +79,22 @@ impl<'a> Segments<'a> {
         }
     }
 
+    /// The picture is one scan that names no table but those that the file itself defines before it.
+    pub fn self_contained(&self) -> bool {
+        let bodies = |wanted: u8| self.parts.iter().filter(move |p| p.0 == wanted).map(|p| p.1.get(4..).unwrap_or(&[]));
+        let Some(frame) = self.frame.as_ref().filter(|f| matches!(f.marker, 0xC0 | 0xC1)) else { return false };
+        let [Some(sizes), Some([count, scan @ ..])] = [bodies(frame.marker).next(), bodies(0xDA).next()] else {
+            return false;
+        };
+        let quantisation: Vec<u8> = bodies(0xDB).flat_map(|b| tables(b, |b| 1 + (64 << (b[0] >> 4 & 1)))).collect();
+        let huffman: Vec<u8> = bodies(0xC4).flat_map(|b| tables(b, |b| 17 + sum(&b[1..]))).collect();
+        let mut components = sizes.get(6..).unwrap_or(&[]).chunks_exact(3);
+        let mut parts = scan.chunks_exact(2).take(usize::from(*count));
+        usize::from(*count) == frame.components.len()
+            && components.all(|c| quantisation.iter().any(|t| t & 15 == c[2]))
+            && parts.all(|p| huffman.contains(&(p[1] >> 4)) && huffman.contains(&(0x10 | (p[1] & 15))))
+    }
+
     /// Three components that are RGB, by libjpeg's rule (`default_decompress_parms`): JFIF says no, then Adobe's
     /// transform decides, then the identifiers "RGB" do.
     pub fn stores_rgb(&self) -> bool {
@@ -132,6 +148,21 @@ impl<'a> Segments<'a> {
     }
 }
 
+fn sum(counts: &[u8]) -> usize {
+    counts.iter().take(16).map(|n| usize::from(*n)).sum()
+}
+
+/// First bytes of the tables that stand one behind the other in a segment; `size` is a table's.
+fn tables(mut rest: &[u8], size: impl Fn(&[u8]) -> usize) -> Vec<u8> {
+    let mut found = Vec::new();
+    while let Some(&first) = rest.first() {
+        let Some(behind) = rest.get(size(rest)..) else { break };
+        found.push(first);
+        rest = behind;
+    }
+    found
+}
+
 /// Offset of the next 0xFF that a marker code follows.
 fn next_marker(data: &[u8], mut at: usize) -> Option<usize> {
     loop {
@@ -156,5 +187,32 @@ impl FrameHeader {
             height: u16::from_be_bytes([*h1, *h0]),
             components,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_that_borrow_tables_are_told() {
+        let read = |name: &str| {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos").join(name);
+            std::fs::read(path).unwrap()
+        };
+        let contained = |data: &[u8]| Segments::parse(data).self_contained();
+        let (gray, cmyk) = (read("gray.jpg"), read("cmyk.jpg"));
+        assert!(contained(&gray) && contained(&cmyk) && contained(&read("orientation6.jpg")));
+        assert!(!contained(&read("progressive.jpg")), "its later scans are not looked at");
+        for (marker, name) in [(0xC4, "Huffman"), (0xDB, "quantisation")] {
+            for photo in [&gray, &cmyk] {
+                let mut without = photo.clone();
+                let at = without.windows(2).position(|w| w == [0xFF, marker]).unwrap();
+                let len = usize::from(u16::from_be_bytes([without[at + 2], without[at + 3]]));
+                without.drain(at..at + 2 + len);
+                assert!(!contained(&without), "{name}");
+            }
+        }
+        assert!(!contained(&[]) && !contained(&[0xFF, 0xD8, 0xFF, 0xDB, 0, 3, 0]));
     }
 }

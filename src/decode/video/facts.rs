@@ -38,11 +38,6 @@ fn film_grain(record: &[u8]) -> Option<bool> {
     }
 }
 
-/// The packet's picture is not shown, so that no frame comes of it: VP8 keeps such pictures in packets of their own.
-pub(super) fn hidden(codec: &str, data: &[u8]) -> bool {
-    codec == "vp8" && data.first().is_some_and(|tag| tag & 0x10 == 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,10 +53,5 @@ mod tests {
         for broken in [&[][..], &[0x81, 0, 0, 0], &[0x81, 0, 0, 0, 0x12, 1, 6], &[0x81, 0, 0, 0, 0x0A, 9, 6]] {
             assert_eq!(film_grain(broken), None, "{broken:?}");
         }
-    }
-
-    #[test]
-    fn vp8_says_which_pictures_are_shown() {
-        assert!(hidden("vp8", &[0x00]) && !hidden("vp8", &[0x10]) && !hidden("vp8", &[]) && !hidden("h264", &[0]));
     }
 }

@@ -155,9 +155,7 @@ impl VideoReader {
             self.decoder.forget();
         }
         self.decoder.flush();
-        self.held_back += self.held();
-        self.inside.clear();
-        self.last_shown = None;
+        self.ledger.leave();
         self.waiting = false;
         self.draining = false;
         self.ended = false;

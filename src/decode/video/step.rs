@@ -1,5 +1,6 @@
 //! Feeding the decoder and taking its frames.
 
+use super::ledger::Entry;
 use super::*;
 
 impl VideoReader {
@@ -20,7 +21,10 @@ impl VideoReader {
                     self.fault(error);
                     failures += 1;
                     // A decoder that neither takes nor gives must not hang the run. Hardware is left at once.
-                    self.ended = failures == PATIENCE || self.hardware.is_some();
+                    if failures == PATIENCE || self.hardware.is_some() {
+                        self.ended = true;
+                        self.ledger.end();
+                    }
                 }
             }
         }
@@ -51,18 +55,19 @@ impl VideoReader {
     fn end(&mut self) {
         self.ended = true;
         self.lost(None);
+        self.ledger.end();
     }
 
     /// A hardware decoder is at fault that gave no picture for a packet between the last picture and the one shown `now`
     /// (or the end). Pictures in front of a first key sample that cannot be decoded without what came before are left out
     /// by all decoders, so there only key samples count.
     fn lost(&mut self, now: Option<i64>) {
-        let last = self.last_shown;
-        let missing = |p: &Inside| {
+        let last = self.ledger.last_shown();
+        let missing = |p: &Entry| {
             let behind = last.map_or(p.key || now.is_none(), |last| p.pts.is_some_and(|pts| last < pts));
-            !p.hidden && behind && p.pts.is_some_and(|pts| now.is_none_or(|now| pts < now))
+            !p.hidden && !p.discard && behind && p.pts.is_some_and(|pts| now.is_none_or(|now| pts < now))
         };
-        if self.hardware.is_some() && self.inside.iter().any(missing) {
+        if self.hardware.is_some() && self.ledger.inside().any(missing) {
             self.fault("the hardware decoder gave no picture for a packet");
         }
     }
@@ -83,15 +88,13 @@ impl VideoReader {
         if self.packet.corrupt() {
             self.fault("a packet is marked as corrupt");
         }
-        self.inside.push_back(Inside {
+        self.ledger.packet(Entry {
             pts: self.packet.pts(),
             key: self.packet.key(),
             corrupt: self.packet.corrupt(),
-            hidden: self.packet.discard() || facts::hidden(&self.facts.codec, self.packet.data()),
+            discard: self.packet.discard(),
+            hidden: hidden::hidden(&self.facts.codec, self.packet.data()),
         });
-        if self.inside.len() > 256 {
-            self.inside.pop_front();
-        }
         self.clock.packet(&mut self.packet);
         self.counters.packets_fed += 1;
         if let Err(error) = self.decoder.send(Some(&self.packet)) {
@@ -132,15 +135,13 @@ impl VideoReader {
         let PictureInfo { pts, best_effort, duration, key, corrupt, errors, interlaced, top_first, .. } =
             self.picture.info();
         self.counters.decoded += 1;
-        let packet = self.inside.iter().position(|p| p.pts == pts).and_then(|i| self.inside.remove(i));
+        if self.hardware.is_some() && pts.is_some() {
+            self.lost(pts);
+        }
         // Without times, which packet it was can be counted but not known.
-        let packet = packet.filter(|p| p.pts.is_some());
+        let packet = self.ledger.picture(pts).filter(|p| p.pts.is_some());
         let (flagged, bad_packet) = packet.map_or((key, false), |p| (p.key, p.corrupt));
         if self.hardware.is_some() {
-            if pts.is_some() {
-                self.lost(pts);
-            }
-            self.last_shown = pts.or(self.last_shown);
             // Reference pictures of another size do not survive in every hardware decoder.
             if *self.first_size.get_or_insert(self.picture.size()) != self.picture.size() {
                 self.fault("the size of pictures changes");

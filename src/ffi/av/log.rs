@@ -1,8 +1,8 @@
 //! FFmpeg's messages: kept from standard error, and those of a decoder's errors remembered by the decoder that they
 //! concern. Some damage (a missing HEVC reference, say) shows nowhere else.
 //!
-//! A decoder's context carries a number in `opaque`, never a pointer: contexts of other users of FFmpeg in the same
-//! process can then be told from ours without touching what theirs points to.
+//! A decoder's context carries a number in `opaque`, a demuxer's an address that only we have: contexts of other users of
+//! FFmpeg in the same process can then be told from ours without touching what theirs points to.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -30,7 +30,15 @@ impl Complaints {
     }
 }
 
-/// A decoder's registration; ends when dropped.
+/// What a demuxer says of a file that was cut, and tells in no other way (Matroska's). Whatever else demuxers complain of,
+/// they go on as if it were nothing, and what they then give is judged by itself.
+const CUT: &[u8] = b"File ended prematurely";
+
+/// What decoders say when they fill in parts of a picture that are missing. The picture's own flags may come too late where
+/// another thread decodes it.
+const CONCEALED: &[u8] = b"concealing ";
+
+/// A decoder's or demuxer's registration; ends when dropped.
 pub(super) struct Listener {
     number: usize,
     complaints: Arc<Complaints>,
@@ -39,7 +47,11 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn new() -> Listener {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self::of(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Of whoever has this number.
+    pub(super) fn of(number: usize) -> Listener {
         let complaints = Arc::<Complaints>::default();
         lock(&LISTENERS).insert(number, complaints.clone());
         Listener { number, complaints }
@@ -79,19 +91,26 @@ pub(super) fn capture() {
 /// The callback. The last argument is a `va_list`, whose type differs between targets; only the message's template is
 /// needed, so it is left alone and its type inferred.
 unsafe extern "C" fn listen<V>(who: *mut c_void, level: c_int, template: *const c_char, _arguments: V) {
-    if who.is_null() || template.is_null() || level > AV_LOG_ERROR as c_int {
+    if who.is_null() || template.is_null() || level > AV_LOG_INFO as c_int {
         return;
     }
     // SAFETY: FFmpeg's logging contexts begin with a pointer to their AVClass; where that is the codec contexts' class,
-    // `who` is an AVCodecContext, whose `opaque` is only compared. `template` is a C string.
+    // `who` is an AVCodecContext, where it is the demuxers', an AVFormatContext; their `opaque` is only compared.
+    // `template` is a C string.
     unsafe {
-        if *who.cast::<*const AVClass>() != avcodec_get_class() {
+        let class = *who.cast::<*const AVClass>();
+        let error = level <= AV_LOG_ERROR as c_int;
+        let text = CStr::from_ptr(template);
+        let number = if class == avcodec_get_class() && (error || text.to_bytes().starts_with(CONCEALED)) {
+            (*who.cast::<AVCodecContext>()).opaque.addr()
+        } else if class == avformat_get_class() && error && text.to_bytes().starts_with(CUT) {
+            (*who.cast::<AVFormatContext>()).opaque.addr()
+        } else {
             return;
-        }
-        let number = (*who.cast::<AVCodecContext>()).opaque.addr();
+        };
         let complaints = lock(&LISTENERS).get(&number).cloned();
         if let Some(complaints) = complaints {
-            complaints.add(CStr::from_ptr(template).to_string_lossy().trim());
+            complaints.add(text.to_string_lossy().trim());
         }
     }
 }

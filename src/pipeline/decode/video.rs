@@ -47,10 +47,16 @@ pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usiz
                 tracing::info!(uri = exit.unit.name(), reason, "decoding again in software");
                 How { decoder: Demand::Software, ..how }
             }
-            Ok(Pass::Interlaced) => How { deinterlace: Deinterlace::Flagged, ..how },
+            Ok(Pass::Interlaced) => {
+                tracing::info!(uri = exit.unit.name(), "interlaced: decoding again with the frames beside each");
+                How { deinterlace: Deinterlace::Flagged, ..how }
+            }
+            // Threads look ahead, and damage behind the last wanted frame is none of this unit's.
+            Ok(Pass::Damaged) if how.threads > 1 && !to_the_end(exit) => {
+                How { decoder: Demand::Software, threads: 1, ..how }
+            }
             Ok(Pass::Damaged) if !how.careful => careful,
             Ok(Pass::Damaged) => return Err(Error::bug("a second pass gave up for damage").into()),
-            Err(Halt::Bad(e)) if !how.careful && exit.items > 0 && may_be_damage(&e) => careful,
             Err(halt) => return Err(halt),
         };
         if next.careful && !how.careful {
@@ -60,6 +66,13 @@ pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usiz
         exit.attempt += 1;
         exit.items = 0;
     }
+}
+
+/// The unit is read to its end whatever comes, so that whoever looks ahead sees nothing else.
+fn to_the_end(exit: &Exit) -> bool {
+    let sampling = part(&exit.shared.job.sampling, &exit.unit);
+    let all = matches!(sampling.rule, Rule::All | Rule::Scenes(_));
+    all && sampling.end.is_none() && exit.unit.to.is_none()
 }
 
 fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, Halt> {
@@ -99,7 +112,8 @@ fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, 
     let waiting = if matches!(sampling.rule, Rule::Scenes(_)) { AHEAD as u64 } else { 0 };
     let _references = credit(exit, &exit.shared.references, picture * (6 + threads as u64 + waiting + beside))?;
     let mut walk = Walk::new(exit, reader, sampling, about.clone(), how)?;
-    let mut end = walk.run();
+    let end = walk.run();
+    let mut end = walk.keep(end);
     let shared = walk.exit.shared;
     if let Ok(Pass::Whole(looked)) = &mut end
         && let Some(sampling) = walk.second(&looked.scenes)
@@ -109,7 +123,8 @@ fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, 
         let reader = VideoReader::open(source.clone(), &uri, &options)?;
         walk = Walk::new(walk.exit, reader, sampling, about, how)?;
         walk.looked = Some(looked);
-        end = walk.run();
+        let read = walk.run();
+        end = walk.keep(read);
     }
     shared.packets_fed.fetch_add(walk.reader.counters().packets_fed, Ordering::Relaxed);
     if let Some(kind) = route.hardware {
@@ -128,15 +143,17 @@ fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, 
         }
     }
     let end = match end {
-        Err(Halt::Bad(e)) if careful && walk.exit.items > 0 && e.reject != Some(RejectKind::Io) => {
-            // What decoded is kept; what is lost is said.
-            tracing::warn!(uri, "{e}; what was decoded before is kept");
-            walk.frames.failed += 1;
-            Ok(Pass::Whole(Box::new(walk.done(Some(e.message)))))
-        }
+        Err(Halt::Bad(e)) if !careful && walk.gave() && may_be_damage(&e) => Ok(Pass::Damaged),
         end => end,
     };
     if let Ok(Pass::Whole(done)) = &end {
+        if done.frames.lost.unexplained > 0 {
+            tracing::warn!(
+                uri,
+                packets = done.frames.lost.unexplained,
+                "packets gave no picture, and nothing tells why"
+            );
+        }
         shared.decoders.add(route.name(), &route.reason, done.frames.decoded);
     }
     end
@@ -287,11 +304,33 @@ impl<'a, 'b> Walk<'a, 'b> {
         if let Some(warning) = &warning {
             tracing::warn!(uri = self.exit.unit.name(), "damaged: {warning}");
         }
+        Ok(self.whole(warning))
+    }
+
+    fn whole(&mut self, warning: Option<String>) -> Pass {
         let mut done = self.done(warning);
         if self.careful && self.second(&done.scenes).is_none() {
             done.frames.redecoded += done.frames.decoded;
         }
-        Ok(Pass::Whole(Box::new(done)))
+        Pass::Whole(Box::new(done))
+    }
+
+    /// Something came of the input.
+    fn gave(&self) -> bool {
+        self.exit.items > 0 || (self.looking() && self.frames.decoded > 0)
+    }
+
+    /// In a careful pass an error is the end of the stream: what decoded before it is kept, what is lost is said.
+    fn keep(&mut self, end: Result<Pass, Halt>) -> Result<Pass, Halt> {
+        match end {
+            Err(Halt::Bad(e)) if self.careful && self.gave() && may_be_damage(&e) => {
+                tracing::warn!(uri = self.exit.unit.name(), "{e}; what was decoded before is kept");
+                self.end()?;
+                self.frames.failed += 1;
+                Ok(self.whole(Some(e.message)))
+            }
+            end => end,
+        }
     }
 
     fn may_deinterlace(&self) -> bool {
@@ -312,20 +351,25 @@ impl<'a, 'b> Walk<'a, 'b> {
         read.then(|| Sampling { rule: Rule::At(times), pick: Pick::Next, ..self.sampling.clone() })
     }
 
-    fn done(&mut self, warning: Option<String>) -> Done {
+    fn done(&mut self, mut warning: Option<String>) -> Done {
         let counters = self.reader.counters();
         let mut frames = self.frames;
-        frames.redecoded += counters.discarded;
+        frames.lead_in = counters.decoded.saturating_sub(frames.decoded);
+        frames.redecoded += frames.lead_in;
         let scenes = if let Some(looked) = self.looked.take() {
             // The first reading decoded everything; this one only decodes again.
             let first = looked.frames;
             frames.redecoded += frames.decoded + first.redecoded;
+            frames.failed += first.failed;
+            warning = looked.warning.or(warning);
             (frames.packets, frames.decoded) = (first.packets, first.decoded);
             (frames.corrupt, frames.guessed_pts) = (first.corrupt, first.guessed_pts);
+            (frames.lead_in, frames.extra, frames.lost) = (first.lead_in, first.extra, first.lost);
             looked.scenes
         } else {
             (frames.packets, frames.corrupt, frames.guessed_pts) =
                 (counters.packets, counters.corrupt, counters.guessed_pts);
+            (frames.extra, frames.lost) = (counters.extra, counters.lost);
             self.rows()
         };
         frames.skipped_by_rule = frames.decoded.saturating_sub(frames.sampled + frames.failed);
@@ -425,7 +469,6 @@ impl<'a, 'b> Walk<'a, 'b> {
         self.last_pts = Some(pts);
         let own = self.exit.unit.from.is_none_or(|f| pts >= f) && self.exit.unit.to.is_none_or(|t| pts < t);
         self.frames.decoded += u64::from(own);
-        self.frames.redecoded += u64::from(!own);
         let Some(selector) = self.selector.as_mut() else { return Ok(true) };
         let decision = selector.push(pts, meta.keyframe);
         let done = selector.done();
