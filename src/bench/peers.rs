@@ -190,7 +190,7 @@ fn compare(theirs: &Folder, ours: &Path) -> Result<Compared, String> {
     files.sort();
     let mut files = files.into_iter();
     let mut found = Compared { pictures: 0, worst: 0.0, mean: 0.0 };
-    each_picture(ours, &mut |key, data| {
+    each_picture(ours, |key, data| {
         let file = files.next().ok_or_else(|| format!("it left {} pictures, framemill has more", found.pictures))?;
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let read = std::fs::read(&file).map_err(|e| format!("{name}: {e}"))?;
@@ -213,7 +213,7 @@ fn compare(theirs: &Folder, ours: &Path) -> Result<Compared, String> {
 }
 
 /// Calls `each` with key and bytes of every sample in the shards of the dataset in `out`, in order.
-fn each_picture(out: &Path, each: &mut dyn FnMut(&str, &[u8]) -> Result<(), String>) -> Result<(), String> {
+fn each_picture(out: &Path, mut each: impl FnMut(&str, &[u8]) -> Result<(), String>) -> Result<(), String> {
     let unread = |e: std::io::Error| format!("framemill's dataset cannot be read: {e}");
     let mut shards: Vec<PathBuf> =
         std::fs::read_dir(out).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect()).map_err(unread)?;
