@@ -144,6 +144,9 @@ pub enum Settled {
 #[derive(Debug, Clone)]
 pub struct Ledger {
     out: Output,
+    /// Workers may rightly make other bytes of a task: the first receipt counts, and who comes later throws its own work
+    /// away.
+    mixed: bool,
 }
 
 /// What deciding came to.
@@ -160,7 +163,12 @@ pub enum Decided {
 impl Ledger {
     /// The ledger of `out`.
     pub fn new(out: &Output) -> Ledger {
-        Ledger { out: out.clone() }
+        Ledger { out: out.clone(), mixed: false }
+    }
+
+    /// The same where workers may rightly make other bytes of a task.
+    pub fn mixed(self, mixed: bool) -> Ledger {
+        Ledger { mixed, ..self }
     }
 
     /// The output that it belongs to.
@@ -227,7 +235,7 @@ impl Ledger {
     /// Decides, publishes and receipts a task, in that order. `receipt` gets the shard's objects.
     ///
     /// # Errors
-    /// Store errors; a bug where the task is committed with other bytes.
+    /// Store errors; a bug where the task is committed with other bytes, unless workers may rightly differ.
     pub fn settle(&self, shard: impl Shard, rejects: &[Reject], receipt: &mut Receipt) -> Result<Settled> {
         receipt.objects = shard.objects().to_vec();
         let decided = self.decide(receipt.task, rejects)?;
@@ -239,7 +247,11 @@ impl Ledger {
         if let Decided::Otherwise(_) = decided {
             return shard.abort().map(|()| Settled::Otherwise);
         }
-        shard.publish()?;
+        match shard.publish() {
+            // Another worker's receipt came in between, and its shard stays.
+            Err(_) if self.mixed && self.has(receipt.task)? => return Ok(Settled::Before),
+            other => other?,
+        }
         self.commit(receipt).map(|()| Settled::Now)
     }
 
@@ -251,6 +263,10 @@ impl Ledger {
         let theirs = self.receipt(receipt.task)?;
         match theirs {
             Some(theirs) if theirs.objects == receipt.objects => Ok(()),
+            Some(_) if self.mixed => {
+                tracing::info!(task = receipt.task, "another worker finished it first, on another provider: its shard stays");
+                Ok(())
+            }
             theirs => {
                 let show = |objects: Option<&[Object]>| serde_json::to_string(&objects).unwrap_or_default();
                 Err(Error::bug(format!(
@@ -419,6 +435,10 @@ mod tests {
         let error = ledger.commit(&receipt("b")).unwrap_err();
         assert_eq!(error.exit_code(), 70);
         assert!(error.message.contains("\"a\"") && error.message.contains("\"b\""), "{error}");
+        // Where providers may be mixed, the first receipt counts.
+        let ledger = ledger.mixed(true);
+        ledger.commit(&receipt("b")).unwrap();
+        assert_eq!(ledger.receipt(1).unwrap().unwrap().objects, [object("a")]);
     }
 
     #[test]

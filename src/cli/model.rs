@@ -12,7 +12,7 @@ use crate::detect::spec::{DetectSpec, Labels};
 use crate::detect::{Around, Detector, Element};
 use crate::error::{Error, Result};
 use crate::program::Settings;
-use crate::tensor::{Dtype, Tensor};
+use crate::tensor::Tensor;
 
 /// Batches that are timed.
 const ROUNDS: u32 = 10;
@@ -47,7 +47,7 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
             "head_recognised": d.recognised,
             "classes": classes,
             "labels": d.labels,
-            "preprocess": d.preprocess(),
+            "preprocess": d.preprocess.told(),
             "nms": d.nms,
             "batch": d.batch,
             "provider": d.provider.name(),
@@ -57,12 +57,16 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
         })));
     }
     let input = listed(&[Declared { name: d.input.name.clone(), shape: d.input.shape.clone() }]);
-    let element = if d.input.element == Element::U8 { "bytes" } else { "floats" };
+    let element = match d.input.element {
+        Element::U8 => "bytes",
+        Element::F16 => "half floats",
+        Element::F32 => "floats",
+    };
     let how = if d.recognised { "recognised by the outputs" } else { "as named" };
     let known = classes.map_or("?".to_string(), |n| n.to_string());
     let mut out = format!("input     {input}, {element}\noutputs   {}\n", listed(&d.outputs));
     out += &format!("head      {} ({how}), {known} classes, {} labels\n", d.head, d.labels.len());
-    out += &format!("prepared  {}\n", d.preprocess());
+    out += &format!("prepared  {}\n", d.preprocess.told());
     out += &format!("nms       {}\n", serde_json::Value::from(d.nms));
     for why in missing {
         out += &format!("missing   {why}\n");
@@ -77,7 +81,7 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
 /// Seconds a batch in one thread, the first left out.
 fn time(d: &Detector) -> Result<f64> {
     let p = &d.preprocess;
-    let dtype = if p.element == Element::U8 { Dtype::U8 } else { Dtype::F32 };
+    let dtype = p.element.dtype();
     let (width, height) = p.size;
     let data = vec![0; width as usize * height as usize * 3 * dtype.size()];
     let tensor = Tensor { width, height, dtype, layout: p.axes, data };

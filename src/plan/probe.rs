@@ -79,8 +79,9 @@ fn cut(job: &Job, sources: &Sources, unit: &Unit, least: u64) -> Option<Vec<Part
     use crate::decode::image::{MediaKind, SNIFF_BYTES, sniff};
     use crate::decode::video::{VideoOptions, VideoReader, stated_seconds};
 
-    // A scene does not end where a unit would, and what it begins with is judged by the frames around.
-    let whole = matches!(job.sampling.rule, Rule::Keyframes | Rule::Scenes(_));
+    // A scene does not end where a unit would, and what it begins with is judged by the frames around; the best frames of a
+    // video are the best of all of it.
+    let whole = matches!(job.sampling.rule, Rule::Keyframes | Rule::Scenes(_)) || job.best().is_some();
     let source = sources.open(&unit.path, Expected::default(), &Life::default()).ok()?;
     let head = source.head(SNIFF_BYTES).ok()?;
     if source.len() <= least || sniff(&head) != MediaKind::Other || whole {
