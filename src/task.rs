@@ -264,7 +264,10 @@ impl Ledger {
         match theirs {
             Some(theirs) if theirs.objects == receipt.objects => Ok(()),
             Some(_) if self.mixed => {
-                tracing::info!(task = receipt.task, "another worker finished it first, on another provider: its shard stays");
+                tracing::info!(
+                    task = receipt.task,
+                    "another worker finished it first, on another provider: its shard stays"
+                );
                 Ok(())
             }
             theirs => {

@@ -7,7 +7,7 @@ use clap::ArgMatches;
 use serde_json::json;
 
 use super::{pretty, print};
-use crate::detect::heads::{Declared, listed};
+use crate::detect::heads::{Declared, Layout, listed};
 use crate::detect::spec::{DetectSpec, Labels};
 use crate::detect::{Around, Detector, Element};
 use crate::error::{Error, Result};
@@ -37,6 +37,7 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
     let milliseconds = (time(&d)? * 1e4).round() / 10.0;
     let missing: Vec<&String> = d.missing.iter().map(|(_, why)| why).collect();
     let classes = d.head.classes(&d.outputs);
+    let gives = gives(&d);
     if m.get_flag("json") {
         return print(&pretty(&json!({
             "model": spec.model,
@@ -45,6 +46,7 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
             "outputs": d.outputs,
             "head": d.head.to_string(),
             "head_recognised": d.recognised,
+            "gives": gives,
             "classes": classes,
             "labels": d.labels,
             "preprocess": d.preprocess.told(),
@@ -66,6 +68,7 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
     let known = classes.map_or("?".to_string(), |n| n.to_string());
     let mut out = format!("input     {input}, {element}\noutputs   {}\n", listed(&d.outputs));
     out += &format!("head      {} ({how}), {known} classes, {} labels\n", d.head, d.labels.len());
+    out += &format!("gives     {gives}\n");
     out += &format!("prepared  {}\n", d.preprocess.told());
     out += &format!("nms       {}\n", serde_json::Value::from(d.nms));
     for why in missing {
@@ -76,6 +79,17 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
         d.provider, d.runtime.version, d.batch
     );
     print(&out)
+}
+
+/// What the head tells of a picture.
+fn gives(d: &Detector) -> String {
+    let values: i64 = d.outputs.first().map_or(0, |o| o.shape.iter().skip(1).product());
+    match d.head.layout {
+        Layout::Classify => format!("the class of the picture, of {values}"),
+        Layout::Embed => format!("a vector of {values}"),
+        _ if d.masks() => "objects with masks".into(),
+        _ => "objects".into(),
+    }
 }
 
 /// Seconds a batch in one thread, the first left out.

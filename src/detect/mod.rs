@@ -347,7 +347,8 @@ impl Worker<'_> {
 
     fn decode(&mut self, elements: Elements) -> Result<Vec<Vec<Found>>> {
         let d = self.detector;
-        let outputs = self.session.run(elements, prepare::input_shape(d.preprocess.size, d.preprocess.axes, d.batch))?;
+        let outputs =
+            self.session.run(elements, prepare::input_shape(d.preprocess.size, d.preprocess.axes, d.batch))?;
         let score = d.score as f32;
         let one = |outputs: &Vec<heads::Output>| {
             // Half a unit of the last digit that is written: what rounds up to the score counts.

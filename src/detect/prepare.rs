@@ -175,10 +175,9 @@ fn after(p: &Preprocess) -> Vec<Op> {
         Fit::Letterbox => vec![Op::Letterbox { w, h, fill, align: Align::Center, filter }],
         Fit::Topleft => vec![Op::Letterbox { w, h, fill, align: Align::Topleft, filter }],
         Fit::Stretch => vec![Op::Resize { w: Some(w), h: Some(h), short: None, long: None, filter, matching }],
-        Fit::Crop => vec![
-            Op::Resize { w: None, h: None, short: Some(w), long: None, filter, matching },
-            Op::CenterCrop { w, h },
-        ],
+        Fit::Crop => {
+            vec![Op::Resize { w: None, h: None, short: Some(w), long: None, filter, matching }, Op::CenterCrop { w, h }]
+        }
     };
     ops.push(Op::To { dtype: Some(p.element.dtype()), layout: Some(p.axes) });
     ops

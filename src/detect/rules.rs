@@ -53,7 +53,6 @@ pub enum Act {
     },
 }
 
-
 /// Indices of named classes; none where there are no names, which stands for all.
 pub fn selection(classes: &[ClassName], labels: &[String]) -> Result<Option<Vec<usize>>> {
     let index = |class: &ClassName| match class {

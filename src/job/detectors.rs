@@ -50,9 +50,9 @@ fn alone(file: &JobFile) -> Result<()> {
         ));
     }
     match given.iter().find(|(_, given)| *given) {
-        Some((name, _)) if file.detect.is_empty() => Err(Error::usage(format!(
-            "{name}: it is about detected objects, and the job has no detector: add detect"
-        ))),
+        Some((name, _)) if file.detect.is_empty() => {
+            Err(Error::usage(format!("{name}: it is about detected objects, and the job has no detector: add detect")))
+        }
         _ => Ok(()),
     }
 }

@@ -184,7 +184,8 @@ impl Annotations {
             let model = d["model"].as_str().unwrap_or_default();
             let category = categories.iter().position(|c| c.detector == model && Some(c.class) == d["class"].as_i64());
             let sides: Vec<f64> = d["box"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-            let mask = d.get("mask").filter(|mask| !mask.is_null()).map(|mask| serde_json::from_value::<Rle>(mask.clone()));
+            let mask =
+                d.get("mask").filter(|mask| !mask.is_null()).map(|mask| serde_json::from_value::<Rle>(mask.clone()));
             match (category, sides.try_into(), d["score"].as_f64(), mask.transpose()) {
                 (Some(category), Ok(sides), Some(score), Ok(mask)) => Ok(Annotated { category, sides, score, mask }),
                 _ => Err(Error::store(format!(

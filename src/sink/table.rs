@@ -24,9 +24,9 @@ use parquet::file::properties::WriterProperties;
 use serde_json::{Map, Value};
 
 use super::record::{Cell, Column, ColumnType, Details, Record, output_names};
-use detections::detections;
 use crate::error::{Error, Result};
 use crate::store::{self, Output, Scratch};
+use detections::detections;
 
 /// Rows of a row group at most.
 const GROUP_ROWS: usize = 16_384;
@@ -79,7 +79,8 @@ impl<W: Write + Send> TableWriter<W> {
     }
 
     fn flush_pending(&mut self) -> Result<()> {
-        let arrays = arrays(&self.pending, &self.columns, self.details)?.into_iter().map(|(_, array, _)| array).collect();
+        let arrays =
+            arrays(&self.pending, &self.columns, self.details)?.into_iter().map(|(_, array, _)| array).collect();
         let batch = RecordBatch::try_new(self.schema.clone(), arrays)
             .map_err(|e| Error::bug(format!("records do not make a table: {e}")))?;
         self.pending.clear();

@@ -118,9 +118,8 @@ pub fn tf_ssd(outputs: &[Output], (w, h): (u32, u32), score: f32) -> Option<Vec<
     let (w, h) = (w as f32, h as f32);
     let one = |i: usize| {
         let b = &boxes.data[4 * i..4 * i + 4];
-        (scores.data[i] >= score && classes.data[i] >= 0.0).then(|| {
-            Found::of(classes.data[i] as usize, scores.data[i], [b[1] * w, b[0] * h, b[3] * w, b[2] * h])
-        })
+        (scores.data[i] >= score && classes.data[i] >= 0.0)
+            .then(|| Found::of(classes.data[i] as usize, scores.data[i], [b[1] * w, b[0] * h, b[3] * w, b[2] * h]))
     };
     Some((0..count).filter_map(one).collect())
 }

@@ -38,7 +38,9 @@ pub fn count(outputs: &[Output]) -> usize {
 }
 
 fn prototypes(outputs: &[Output]) -> Option<&Output> {
-    outputs.get(1).filter(|o| o.shape.len() == 3 && o.data.len() == o.shape.iter().product::<usize>() && !o.data.is_empty())
+    outputs
+        .get(1)
+        .filter(|o| o.shape.len() == 3 && o.data.len() == o.shape.iter().product::<usize>() && !o.data.is_empty())
 }
 
 /// Gives objects with coefficients their masks.

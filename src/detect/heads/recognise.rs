@@ -46,7 +46,9 @@ impl Head {
         let (three, four) = (cells(size, &[8, 16, 32]), cells(size, &[8, 16, 32, 64]));
         match boxes.map(|o| o.shape.as_slice()) {
             Some([_, k, c]) if *c == 6 + masks && *k <= 1000 && *k != three => found(Layout::End2end),
-            Some([_, n, c]) if masks > 0 && (*n == 3 * three || *n == 3 * four) && *c > 5 + masks => found(Layout::Yolov5),
+            Some([_, n, c]) if masks > 0 && (*n == 3 * three || *n == 3 * four) && *c > 5 + masks => {
+                found(Layout::Yolov5)
+            }
             Some([_, n, c]) if *n == three && *c > 5 => found(Layout::Yolox),
             Some([_, n, c]) if (*n == 3 * three || *n == 3 * four) && *c > 5 => {
                 // Faces have five points and one class, plates four and two: or are they all classes?

@@ -54,7 +54,8 @@ pub fn settle<'a>(
 
 /// Does what a detector's rules say to the whole sample; false where it is left out.
 fn applied(detector: &Detector, seen: &[Seen], made: &mut Made) -> bool {
-    let shows = |of: &Selection| seen.iter().any(|s| shown(&s.detection) && of.has(s.detection.class, s.detection.score));
+    let shows =
+        |of: &Selection| seen.iter().any(|s| shown(&s.detection) && of.has(s.detection.class, s.detection.score));
     for act in &detector.rules {
         match act {
             Act::Keep(of) | Act::Best { of, .. } if !shows(of) => return false,

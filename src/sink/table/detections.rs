@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 
 use super::{element, fixed, impossible, list, strings};
 use crate::error::Result;
-use crate::sink::record::{Detection, Details, Record};
+use crate::sink::record::{Details, Detection, Record};
 use crate::sink::rle::Rle;
 
 /// A field of a struct: name, values, may be null.
