@@ -473,6 +473,7 @@ fn sql_value(value: Value) -> rusqlite::types::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::record::Detection;
 
     fn record(i: usize) -> Record {
         let detection = Detection {

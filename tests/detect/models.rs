@@ -98,10 +98,8 @@ fn boxes_do_not_depend_on_batches_threads_or_shards() {
         }
         all
     };
-    let (two, half) = (
-        run("two", &model("end2end_batch2"), &["--threads", "4"]),
-        run("half", &model("half"), &["--threads", "2"]),
-    );
+    let (two, half) =
+        (run("two", &model("end2end_batch2"), &["--threads", "4"]), run("half", &model("half"), &["--threads", "2"]));
     assert_eq!(objects(&one), objects(&two));
     assert!(records(&one).iter().all(|r| !r["detections"].as_array().unwrap().is_empty()));
 

@@ -170,8 +170,8 @@ fn layouts_are_recognised_by_their_outputs() {
 fn outputs_of_another_head_are_an_error() {
     for layout in Layout::ALL {
         let head = Head::of(layout);
-        let e = head.decode(&[output("odd", &[5], vec![0.0; 5])], (32, 32), 0.5).unwrap_err();
-        assert!(e.message.contains("odd [?, 5]") && e.message.contains(layout.name()), "{e}");
+        let e = head.decode(&[output("odd", &[2, 3], vec![0.0; 6])], (32, 32), 0.5).unwrap_err();
+        assert!(e.message.contains("odd [?, 2, 3]") && e.message.contains(layout.name()), "{e}");
         assert_eq!(layout.name().parse::<Head>().unwrap(), head);
     }
     assert!("yolov99".parse::<Head>().unwrap_err().message.contains("yolov99"));
