@@ -636,6 +636,12 @@ impl Job {
             if let (Rule::Scenes(_), Some(sample)) = (&self.sampling.rule, top.get_mut("sample")) {
                 sample["pick"] = json!(self.sampling.pick);
             }
+            if self.file.mix == Mix::Allow {
+                // Whose provider it is does not matter then.
+                let own = top.get_mut("detect").and_then(Value::as_array_mut).into_iter().flatten();
+                own.filter_map(Value::as_object_mut).for_each(|detector| drop(detector.remove("provider")));
+                top.remove("provider");
+            }
             if let Some(output) = top.get_mut("output").and_then(Value::as_object_mut) {
                 output.remove("uri");
                 output.remove("keep_raw");

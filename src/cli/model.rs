@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ArgMatches;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{pretty, print};
 use crate::detect::heads::{Declared, Layout, listed};
@@ -50,6 +50,7 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
             "classes": classes,
             "labels": d.labels,
             "preprocess": d.preprocess.told(),
+            "preprocess_from": from(&d),
             "nms": d.nms,
             "batch": d.batch,
             "provider": d.provider.name(),
@@ -70,7 +71,13 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
     out += &format!("head      {} ({how}), {known} classes, {} labels\n", d.head, d.labels.len());
     out += &format!("gives     {gives}\n");
     out += &format!("prepared  {}\n", d.preprocess.told());
-    out += &format!("nms       {}\n", serde_json::Value::from(d.nms));
+    let from = from(&d);
+    let sources = ["model", "head", "default"].map(|source| {
+        let keys = from.as_object().into_iter().flatten().filter(|(_, v)| *v == source).map(|(key, _)| key.as_str());
+        format!("{source}'s: {}", keys.collect::<Vec<_>>().join(", "))
+    });
+    out += &format!("          {}\n", sources.join("; "));
+    out += &format!("nms       {}\n", Value::from(d.nms));
     for why in missing {
         out += &format!("missing   {why}\n");
     }
@@ -90,6 +97,23 @@ fn gives(d: &Detector) -> String {
         _ if d.masks() => "objects with masks".into(),
         _ => "objects".into(),
     }
+}
+
+/// Where each setting of the preprocessing came from: the model's input, its head, or what holds where neither says.
+fn from(d: &Detector) -> Value {
+    let fixed = d.input.shape.iter().skip(1).all(|side| *side > 0);
+    let values = if d.input.element == Element::U8 { "model" } else { "head" };
+    json!({
+        "size": if fixed { "model" } else { "default" },
+        "fit": "head",
+        "fill": "head",
+        "filter": "default",
+        "channels": "head",
+        "mean": values,
+        "std": values,
+        "axes": "model",
+        "element": "model",
+    })
 }
 
 /// Seconds a batch in one thread, the first left out.

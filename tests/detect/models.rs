@@ -141,6 +141,10 @@ fn inspect_tells_what_would_be_done() {
     assert_eq!(head("classify"), (json!("classify"), json!("the class of the picture, of 3")));
     assert_eq!(head("embed"), (json!("embed"), json!("a vector of 3")));
     assert_eq!(inspect("half")["preprocess"]["element"], "f16");
+    let from = inspect("tf_ssd")["preprocess_from"].clone();
+    assert_eq!((&from["size"], &from["fit"], &from["mean"]), (&json!("model"), &json!("head"), &json!("model")));
+    let from = inspect("embed")["preprocess_from"].clone();
+    assert_eq!((&from["mean"], &from["filter"]), (&json!("head"), &json!("default")));
     let text = framemill(&make, &["model", "inspect", &model("end2end_batch2")]);
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("images [2, 3, 32, 32]") && text.contains("for a batch of 2"), "{text}");
@@ -171,7 +175,9 @@ fn workers_of_another_provider_are_refused_unless_the_job_lets_them_in() {
     );
     let told = (mixed["identity"]["detect"][0].get("provider"), &mixed["identity"]["job"]["mix"]);
     assert_eq!(told, (None, &json!("allow")));
-    assert!(run("mixed", "mix = \"allow\"").status.success());
+    let output = run("mixed", "mix = \"allow\"\nprovider = [\"cpu\"]");
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(run("own", "provider = [\"cpu\"]").status.code(), Some(78));
     // As a worker with CUDA would have planned it.
     own["identity"]["detect"][0]["provider"] = json!("cuda");
     own["fingerprint"] = json!("0");
