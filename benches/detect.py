@@ -11,6 +11,7 @@ detection alone (the same pictures in memory, sessions of one thread on each cor
 """
 
 import argparse
+import csv
 import json
 import os
 import shutil
@@ -81,13 +82,17 @@ def detect(picture, run, name, grid):
     return found(run.run(None, {name: data})[0][0], ratio, *grid)
 
 
+def files(listing):
+    with open(listing, newline="") as file:
+        return [row["uri"] for row in csv.DictReader(file)]
+
+
 def frames(media, every):
-    """All pictures: of a folder its photos, of a video one frame in `every`."""
+    """All pictures: of a list its photos, of a video one frame in `every`."""
     import cv2
 
-    if Path(media).is_dir():
-        for path in sorted(Path(media).iterdir()):
-            yield cv2.imread(str(path))
+    if media.endswith(".csv"):
+        yield from map(cv2.imread, files(media))
         return
     video, n = cv2.VideoCapture(media), 0
     while video.grab():
@@ -133,9 +138,8 @@ def pool(media, model, _, threads):
     with ProcessPoolExecutor(threads, initializer=ready, initargs=(model,)) as workers:
         # All processes are up and have their models before the clock runs.
         list(workers.map(idle, range(threads * 8)))
-        paths = [str(path) for path in sorted(Path(media).iterdir())]
         begun = time.perf_counter()
-        counts = list(workers.map(one, paths, chunksize=4))
+        counts = list(workers.map(one, files(media), chunksize=4))
         return time.perf_counter() - begun, len(counts), sum(counts)
 
 
@@ -194,8 +198,7 @@ class Bench:
             shutil.rmtree(out, ignore_errors=True)
             command = [self.args.framemill, "run", "-i", media, "-o", out, "--progress", "none", "--json", "--op"]
             command += ["resize:w=64,h=64", "--threads", self.args.threads]
-            if not Path(media).is_dir():
-                command += ["--fps", self.args.fps]
+            command += ["--id-column", "id"] if str(media).endswith(".csv") else ["--fps", self.args.fps]
             if detector:
                 command += ["--detect", self.args.model, "--labels", "coco", "--detect-score", SCORE]
             begun = time.perf_counter()
@@ -236,6 +239,19 @@ def beside(bench, title, media, works):
         print(f"| {name:<9} | {middle:8.3f} | {count / middle:10.1f} | {spread(ratios):<25} |", flush=True)
 
 
+def listed(folder, repeat, scratch):
+    """A list of the photos of a folder, each so many times."""
+    paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in (".jpg", ".jpeg"))
+    if not paths:
+        sys.exit(f"bench: no JPEG in {folder}")
+    listing = scratch / "photos.csv"
+    with listing.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["uri", "id"])
+        rows.writerows((path.resolve(), f"{i}-{n}") for n in range(repeat) for i, path in enumerate(paths))
+    return listing
+
+
 def overlap(bench, title, media):
     count = bench.framemill(media)()[1]
     contenders = [
@@ -261,10 +277,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--framemill", required=True, help="the program to measure")
     parser.add_argument("--model", required=True, help="yolox_nano.onnx")
-    parser.add_argument("--photos", required=True, help="folder of photos and nothing else")
+    parser.add_argument("--photos", required=True, help="folder of JPEGs")
     parser.add_argument("--clip", help="a video of a steady rate")
     parser.add_argument("--every", type=int, default=5, help="of the video, one frame in so many")
     parser.add_argument("--fps", help="the same as a rate: the video's over --every")
+    parser.add_argument("--repeat", type=int, default=4, help="how often each photo is listed")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="threads of each contender, and cores that it may use")
     parser.add_argument("--scratch", default="/dev/shm", help="folder in memory for what is written")
@@ -277,8 +294,9 @@ def main():
     scratch = Path(tempfile.mkdtemp(prefix="framemill-bench-", dir=args.scratch))
     try:
         bench = Bench(args, scratch)
-        beside(bench, "photos", args.photos, ["loop", "pool"])
-        overlap(bench, "photos, overlapped", args.photos)
+        photos = listed(args.photos, args.repeat, scratch)
+        beside(bench, "photos", photos, ["loop", "pool"])
+        overlap(bench, "photos, overlapped", photos)
         if args.clip:
             beside(bench, "video", args.clip, ["loop"])
             overlap(bench, "video, overlapped", args.clip)
