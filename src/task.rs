@@ -263,13 +263,7 @@ impl Ledger {
         let theirs = self.receipt(receipt.task)?;
         match theirs {
             Some(theirs) if theirs.objects == receipt.objects => Ok(()),
-            Some(_) if self.mixed => {
-                tracing::info!(
-                    task = receipt.task,
-                    "another worker finished it first, on another provider: its shard stays"
-                );
-                Ok(())
-            }
+            Some(theirs) if self.mixed => self.stands(&theirs),
             theirs => {
                 let show = |objects: Option<&[Object]>| serde_json::to_string(&objects).unwrap_or_default();
                 Err(Error::bug(format!(
@@ -282,6 +276,23 @@ impl Ledger {
                 )))
             }
         }
+    }
+
+    /// Another worker finished the task first, with other bytes, as it may where providers are mixed: its shard must be there.
+    fn stands(&self, theirs: &Receipt) -> Result<()> {
+        for object in &theirs.objects {
+            if self.out.measure(&object.path)? != *object {
+                return Err(Error::store(format!(
+                    "task {}: two workers published {} at the same moment, each with its own provider's bytes, and {} names \
+                     the other's: remove that receipt and run again",
+                    theirs.task,
+                    self.out.place(&object.path),
+                    self.out.place(&store::receipt_name(theirs.task))
+                )));
+            }
+        }
+        tracing::info!(task = theirs.task, "another worker finished it first, on another provider: its shard stays");
+        Ok(())
     }
 }
 
@@ -438,10 +449,23 @@ mod tests {
         let error = ledger.commit(&receipt("b")).unwrap_err();
         assert_eq!(error.exit_code(), 70);
         assert!(error.message.contains("\"a\"") && error.message.contains("\"b\""), "{error}");
-        // Where providers may be mixed, the first receipt counts.
-        let ledger = ledger.mixed(true);
-        ledger.commit(&receipt("b")).unwrap();
-        assert_eq!(ledger.receipt(1).unwrap().unwrap().objects, [object("a")]);
+    }
+
+    #[test]
+    fn where_providers_are_mixed_the_first_receipt_counts_if_its_shard_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = Output::at(dir.path());
+        let ledger = Ledger::new(&out).mixed(true);
+        let publish = |content: &[u8]| {
+            out.replace("shard", content).unwrap();
+            Receipt { task: 1, objects: vec![out.measure("shard").unwrap()], ..Receipt::default() }
+        };
+        let (second, first) = (publish(b"two"), publish(b"one"));
+        ledger.commit(&first).unwrap();
+        ledger.commit(&second).unwrap();
+        assert_eq!(ledger.receipt(1).unwrap(), Some(first));
+        let error = ledger.commit(&publish(b"two")).unwrap_err();
+        assert!(error.exit_code() == 74 && error.message.contains("receipts/000001.json"), "{error}");
     }
 
     #[test]
