@@ -18,7 +18,7 @@ pub fn open(file: &JobFile, settings: Settings, clips: bool, dtype: Dtype) -> Re
     alone(file)?;
     let around =
         Around { ops: &file.ops, settings, runtime: file.ort.as_deref(), forbid: file.fallback == Fallback::Forbid };
-    let specs = together(file.detect.iter().map(|spec| completed(file, spec)).collect::<Result<_>>()?)?;
+    let specs = together(file.detect.iter().map(|spec| completed(file, spec)).collect())?;
     for spec in &specs {
         if spec.then.iter().any(Then::hides) {
             hidable(file, clips && spec.frames == Frames::First, dtype)?;
@@ -58,7 +58,7 @@ fn alone(file: &JobFile) -> Result<()> {
 }
 
 /// A detector with what the job says for all, and its name.
-fn completed(file: &JobFile, spec: &DetectSpec) -> Result<DetectSpec> {
+fn completed(file: &JobFile, spec: &DetectSpec) -> DetectSpec {
     let mut spec = spec.clone();
     spec.score = spec.score.or(file.detect_score);
     spec.nms = spec.nms.or(file.detect_nms);
@@ -69,12 +69,7 @@ fn completed(file: &JobFile, spec: &DetectSpec) -> Result<DetectSpec> {
         spec.provider.clone_from(&file.provider);
     }
     spec.name = spec.name.or_else(|| Some(spec.model.file_stem()?.to_str()?.to_string()));
-    match spec.name.as_deref() {
-        Some(name @ ("source" | "sample")) => Err(Error::usage(format!(
-            "detect: a detector is called {name}, which is one of the pictures that they may see: give it another name"
-        ))),
-        _ => Ok(spec),
-    }
+    spec
 }
 
 /// Checks what detectors say of one another, and hands on what one that sees another's objects has from it, or asks of it.
@@ -88,6 +83,12 @@ fn together(mut specs: Vec<DetectSpec>) -> Result<Vec<DetectSpec>> {
         let name = specs[i].name.clone().unwrap_or_default();
         if specs[..i].iter().any(|other| other.name == specs[i].name) {
             return wrong(format!("two detectors are called {name}; give one another name"));
+        }
+        let on = String::from(specs[i].on.clone());
+        if parent(&specs, i).is_none() && specs[..i].iter().any(|other| other.name.as_ref() == Some(&on)) {
+            return wrong(format!(
+                "{name} is to see {on}, which is one of the pictures, but also a detector's name: give that another name"
+            ));
         }
         match (parent(&specs, i), specs[i].on.clone()) {
             (Some(parent), _) => specs[i].frames = specs[parent].frames,

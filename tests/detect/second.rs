@@ -182,7 +182,7 @@ fn what_detectors_cannot_see_is_told() {
         (embed.replace("on = \"m\"", "on = \"cars\""), "\"cars\""),
         (embed.replace("on = \"m\"\nmargin = 0", "margin = 0.5"), "margin"),
         (embed.replace("margin = 0", "margin = -1"), "0 or more"),
-        (embed.replace("\"vector\"", "\"sample\""), "another name"),
+        (embed.replace("\"vector\"", "\"sample\"") + &color().replace("\"m\"", "\"sample\""), "another name"),
         (embed.replace("margin = 0", "head = \"yolox\""), "head yolox"),
         (embed.clone() + "preprocess = { fit = \"crop\" }\n", "square"),
         (color() + "then = [{ best = {} }]\n", "more than 0"),
