@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::detect::heads::Head;
 use crate::error::{Error, Result};
 use crate::job::{JobFile, Metadata};
 use crate::lease;
@@ -67,8 +68,12 @@ fn annotations(plan: &Plan, job: &JobFile) -> Annotations {
     let detectors = plan.header.identity["detect"].as_array().into_iter().flatten();
     let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
     let labels = |d: &Value| d["labels"].as_array().into_iter().flatten().map(text).collect();
+    // What is told of whole pictures, or of others' objects as a whole, is no object of its own.
+    let whole = |d: &&Value| text(&d["head"]).parse::<Head>().is_ok_and(|head| head.layout.is_whole());
+    let (others, detectors): (Vec<&Value>, Vec<&Value>) = detectors.partition(whole);
     Annotations {
-        detectors: detectors.map(|d| (text(&d["name"]), labels(d))).collect(),
+        detectors: detectors.iter().map(|d| (text(&d["name"]), labels(d))).collect(),
+        others: others.iter().map(|d| text(&d["name"])).collect(),
         images: job.output.format == Format::Images,
         ext: job.output.encode.unwrap_or_default().ext(),
     }

@@ -5,6 +5,7 @@
 //! setting that can change a byte of the result, with the versions of the libraries whose output reaches data files;
 //! [`Job::fingerprint`] is its digest.
 
+mod detectors;
 pub mod values;
 
 use std::path::PathBuf;
@@ -20,8 +21,8 @@ use crate::decode::hardware;
 use crate::decode::image::PhotoOptions;
 use crate::decode::route::Demand;
 use crate::detect::nms::Nms;
-use crate::detect::spec::{DetectSpec, Labels, Then};
-use crate::detect::{Act, Around, Detector};
+use crate::detect::spec::{DetectSpec, Frames, Labels, On};
+use crate::detect::{Act, Detector, Selection};
 use crate::error::{Error, Result};
 use crate::input::{InputSpec, local_path};
 use crate::notice;
@@ -31,9 +32,9 @@ use crate::program::{Program, Quality, Settings};
 use crate::sample::{Pick, Rational, Rule, Sampling};
 use crate::sink::Format;
 use crate::sink::encode::Encoding;
+use crate::sink::record::Details;
 use crate::store::Output;
 use crate::store::cloud::{Place, Settings as StoreSettings};
-use crate::tensor::Dtype;
 use values::{ByteSize, ClipSpec, MaxRejects, Price, Rate, Scenes, TaskShare};
 
 /// Which frames, as written. At most one of the rules `all`, `every`, `fps`, `keyframes`, `count`,
@@ -162,6 +163,23 @@ pub enum Fallback {
     Forbid,
 }
 
+/// Whether workers whose models run on different providers may share a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mix {
+    /// A worker with another provider is refused: the same bytes come from the same provider only.
+    #[default]
+    Refuse,
+    /// Each task is what the worker found that finished it first.
+    Allow,
+}
+
+impl Mix {
+    fn is_refuse(&self) -> bool {
+        *self == Mix::Refuse
+    }
+}
+
 /// Whether stored ICC profiles are converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -237,6 +255,9 @@ pub struct JobFile {
     /// ONNX Runtime's providers, the first that is there, likewise.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub provider: Vec<String>,
+    /// Whether workers whose models run on different providers may share the job: refuse or allow.
+    #[serde(skip_serializing_if = "Mix::is_refuse")]
+    pub mix: Mix,
     /// ONNX Runtime's library.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ort: Option<PathBuf>,
@@ -330,6 +351,7 @@ impl Default for JobFile {
             detect_head: None,
             labels: None,
             provider: Vec::new(),
+            mix: Mix::default(),
             ort: None,
             quality: Quality::default(),
             chroma: Chroma::default(),
@@ -556,7 +578,7 @@ impl Job {
             hardware::find(kind).map_err(|why| Error::unavailable(format!("decoder {decoder}: {why}")))?;
         }
         let portable = file.input.portable()?;
-        let detectors = detectors(&file, settings, sampling.clip.is_some(), program.output().0)?;
+        let detectors = detectors::open(&file, settings, sampling.clip.is_some(), program.output().0)?;
         Ok(Job { sampling, program, photo, encoding, threads, device, decoder, detectors, portable, file })
     }
 
@@ -614,6 +636,12 @@ impl Job {
             if let (Rule::Scenes(_), Some(sample)) = (&self.sampling.rule, top.get_mut("sample")) {
                 sample["pick"] = json!(self.sampling.pick);
             }
+            if self.file.mix == Mix::Allow {
+                // Whose provider it is does not matter then.
+                let own = top.get_mut("detect").and_then(Value::as_array_mut).into_iter().flatten();
+                own.filter_map(Value::as_object_mut).for_each(|detector| drop(detector.remove("provider")));
+                top.remove("provider");
+            }
             if let Some(output) = top.get_mut("output").and_then(Value::as_object_mut) {
                 output.remove("uri");
                 output.remove("keep_raw");
@@ -629,89 +657,43 @@ impl Job {
             identity["files"] = files.into();
         }
         if !self.detectors.is_empty() {
-            identity["detect"] = self.detectors.iter().map(|d| d.identity()).collect();
+            let told = |d: &Arc<Detector>| {
+                let mut identity = d.identity();
+                if let (Mix::Allow, Some(own)) = (self.file.mix, identity.as_object_mut()) {
+                    own.remove("provider");
+                }
+                identity
+            };
+            identity["detect"] = self.detectors.iter().map(told).collect();
         }
         identity
+    }
+
+    /// What records tell of objects beyond what all do.
+    pub fn details(&self) -> Details {
+        let any = |is: fn(&Detector) -> bool| self.detectors.iter().any(|d| is(d));
+        Details {
+            masks: any(Detector::masks),
+            embeddings: any(Detector::embeds),
+            parents: any(|d| matches!(d.on, On::Objects(_))),
+            frames: self.sampling.clip.is_some() && any(|d| d.frames == Frames::All),
+        }
+    }
+
+    /// The rule by which only some samples of each input are kept: the detector's name, which objects count, how many samples.
+    pub fn best(&self) -> Option<(&str, &Selection, usize)> {
+        self.detectors.iter().find_map(|d| {
+            d.rules.iter().find_map(|rule| match rule {
+                Act::Best { of, count } => Some((d.name.as_str(), of, *count)),
+                _ => None,
+            })
+        })
     }
 
     /// Digest of [`Job::identity`].
     pub fn fingerprint(&self) -> String {
         fingerprint(&self.identity())
     }
-}
-
-/// Reads the models of a job.
-fn detectors(file: &JobFile, settings: Settings, clips: bool, dtype: Dtype) -> Result<Vec<Arc<Detector>>> {
-    let alone = [
-        ("detect_score", file.detect_score.is_some()),
-        ("detect_nms", file.detect_nms.is_some()),
-        ("detect_max", file.detect_max.is_some()),
-        ("detect_head", file.detect_head.is_some()),
-        ("labels", file.labels.is_some()),
-        ("metadata coco and yolo", file.output.metadata.iter().any(|m| matches!(m, Metadata::Coco | Metadata::Yolo))),
-    ];
-    if file.output.metadata.contains(&Metadata::Yolo) && file.output.format != Format::Images {
-        return Err(Error::usage(
-            "metadata yolo: its readers look for the labels beside images in folders: choose --format images",
-        ));
-    }
-    if let (true, Some((name, _))) = (file.detect.is_empty(), alone.iter().find(|(_, given)| *given)) {
-        return Err(Error::usage(format!(
-            "{name}: it is about detected objects, and the job has no detector: add detect"
-        )));
-    }
-    let around =
-        Around { ops: &file.ops, settings, runtime: file.ort.as_deref(), forbid: file.fallback == Fallback::Forbid };
-    let mut detectors: Vec<Arc<Detector>> = Vec::new();
-    for spec in &file.detect {
-        let mut spec = spec.clone();
-        spec.score = spec.score.or(file.detect_score);
-        spec.nms = spec.nms.or(file.detect_nms);
-        spec.max = spec.max.or(file.detect_max);
-        spec.head = spec.head.or_else(|| file.detect_head.clone());
-        spec.labels = spec.labels.or_else(|| file.labels.clone());
-        if spec.provider.is_empty() {
-            spec.provider.clone_from(&file.provider);
-        }
-        if spec.then.iter().any(Then::hides) {
-            hidable(file, clips, dtype)?;
-        }
-        let crops = spec.then.iter().any(|t| matches!(t, Then::Crop(_)));
-        if crops && (clips || dtype != Dtype::U8 || file.output.format == Format::Tensors) {
-            return Err(Error::usage(
-                "detect: then crop cuts pictures of different sizes out of 8-bit samples: not of clips, not behind \
-                 normalize or to, not with format tensors",
-            ));
-        }
-        let detector = Detector::open(&spec, around)?;
-        if detectors.iter().any(|d| d.name == detector.name) {
-            return Err(Error::usage(format!(
-                "detect: two detectors are called {}; give one another name",
-                detector.name
-            )));
-        }
-        detectors.push(Arc::new(detector));
-    }
-    let crops = |d: &Arc<Detector>| d.rules.iter().any(|r| matches!(r, Act::Crop { .. }));
-    if detectors.iter().rev().skip(1).any(crops) {
-        return Err(Error::usage("detect: then crop belongs to the last detector; those behind it would see crops"));
-    }
-    Ok(detectors)
-}
-
-/// Whether a job can hide what it finds, so that nothing that it writes shows it.
-fn hidable(file: &JobFile, clips: bool, dtype: Dtype) -> Result<()> {
-    let cannot = |why: &str| Err(Error::usage(format!("detect: then blur and fill hide objects, and {why}")));
-    if clips {
-        return cannot("they look at the first frame of a clip alone: leave out clip");
-    }
-    if dtype != Dtype::U8 {
-        return cannot("they work on 8-bit samples: leave out normalize and to");
-    }
-    if file.output.keep_raw.is_some() {
-        return cannot("keep_raw would keep the sources, which show them: leave it out");
-    }
-    Ok(())
 }
 
 /// SHA-256 of a value with its keys in order.

@@ -38,7 +38,7 @@ use crate::decode::route::Demand;
 use crate::error::{Error, RejectKind, Result};
 use crate::input::Sources;
 use crate::job::values::TaskShare;
-use crate::job::{Fallback, Job};
+use crate::job::{Fallback, Job, Mix};
 use crate::lease::Leases;
 use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
@@ -263,7 +263,7 @@ impl<'a> Shared<'a> {
             job,
             stop,
             progress,
-            ledger: out.as_ref().map(Ledger::new),
+            ledger: out.as_ref().map(|out| Ledger::new(out).mixed(job.file.mix == Mix::Allow)),
             leases: None,
             raw: None,
             worker: store::worker(),

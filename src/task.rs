@@ -161,6 +161,9 @@ pub enum Settled {
 #[derive(Debug, Clone)]
 pub struct Ledger {
     out: Output,
+    /// Workers may rightly make other bytes of a task: the first receipt counts, and who comes later throws its own work
+    /// away.
+    mixed: bool,
 }
 
 /// What deciding came to.
@@ -177,7 +180,12 @@ pub enum Decided {
 impl Ledger {
     /// The ledger of `out`.
     pub fn new(out: &Output) -> Ledger {
-        Ledger { out: out.clone() }
+        Ledger { out: out.clone(), mixed: false }
+    }
+
+    /// The same where workers may rightly make other bytes of a task.
+    pub fn mixed(self, mixed: bool) -> Ledger {
+        Ledger { mixed, ..self }
     }
 
     /// The output that it belongs to.
@@ -244,7 +252,7 @@ impl Ledger {
     /// Decides, publishes and receipts a task, in that order. `receipt` gets the shard's objects.
     ///
     /// # Errors
-    /// Store errors; a bug where the task is committed with other bytes.
+    /// Store errors; a bug where the task is committed with other bytes, unless workers may rightly differ.
     pub fn settle(&self, shard: impl Shard, rejects: &[Reject], receipt: &mut Receipt) -> Result<Settled> {
         receipt.objects = shard.objects().to_vec();
         let decided = self.decide(receipt.task, rejects)?;
@@ -256,7 +264,11 @@ impl Ledger {
         if let Decided::Otherwise(_) = decided {
             return shard.abort().map(|()| Settled::Otherwise);
         }
-        shard.publish()?;
+        match shard.publish() {
+            // Another worker's receipt came in between, and its shard stays.
+            Err(_) if self.mixed && self.has(receipt.task)? => return Ok(Settled::Before),
+            other => other?,
+        }
         self.commit(receipt).map(|()| Settled::Now)
     }
 
@@ -268,6 +280,7 @@ impl Ledger {
         let theirs = self.receipt(receipt.task)?;
         match theirs {
             Some(theirs) if theirs.objects == receipt.objects => Ok(()),
+            Some(theirs) if self.mixed => self.stands(&theirs),
             theirs => {
                 let show = |objects: Option<&[Object]>| serde_json::to_string(&objects).unwrap_or_default();
                 Err(Error::bug(format!(
@@ -280,6 +293,23 @@ impl Ledger {
                 )))
             }
         }
+    }
+
+    /// Another worker finished the task first, with other bytes, as it may where providers are mixed: its shard must be there.
+    fn stands(&self, theirs: &Receipt) -> Result<()> {
+        for object in &theirs.objects {
+            if self.out.measure(&object.path)? != *object {
+                return Err(Error::store(format!(
+                    "task {}: two workers published {} at the same moment, each with its own provider's bytes, and {} names \
+                     the other's: remove that receipt and run again",
+                    theirs.task,
+                    self.out.place(&object.path),
+                    self.out.place(&store::receipt_name(theirs.task))
+                )));
+            }
+        }
+        tracing::info!(task = theirs.task, "another worker finished it first, on another provider: its shard stays");
+        Ok(())
     }
 }
 
@@ -436,6 +466,23 @@ mod tests {
         let error = ledger.commit(&receipt("b")).unwrap_err();
         assert_eq!(error.exit_code(), 70);
         assert!(error.message.contains("\"a\"") && error.message.contains("\"b\""), "{error}");
+    }
+
+    #[test]
+    fn where_providers_are_mixed_the_first_receipt_counts_if_its_shard_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = Output::at(dir.path());
+        let ledger = Ledger::new(&out).mixed(true);
+        let publish = |content: &[u8]| {
+            out.replace("shard", content).unwrap();
+            Receipt { task: 1, objects: vec![out.measure("shard").unwrap()], ..Receipt::default() }
+        };
+        let (second, first) = (publish(b"two"), publish(b"one"));
+        ledger.commit(&first).unwrap();
+        ledger.commit(&second).unwrap();
+        assert_eq!(ledger.receipt(1).unwrap(), Some(first));
+        let error = ledger.commit(&publish(b"two")).unwrap_err();
+        assert!(error.exit_code() == 74 && error.message.contains("receipts/000001.json"), "{error}");
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! Object detection as a user meets it: models that were made to be awkward, and real ones on real photos.
 #![cfg(feature = "ort")]
 
+#[path = "detect/clips.rs"]
+mod clips;
+#[path = "detect/masks.rs"]
+mod masks;
 #[path = "detect/models.rs"]
 mod models;
 #[path = "detect/real.rs"]
 mod real;
 #[path = "detect/rules.rs"]
 mod rules;
+#[path = "detect/second.rs"]
+mod second;
 
 #[path = "common/python.rs"]
 mod python;

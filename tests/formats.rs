@@ -64,6 +64,7 @@ fn record(i: u32, key: &str) -> Record {
         box_: [0.5, 1.5, 20.25, 30.0],
         source_box: [1.0 / 3.0, 3.0, 40.5, 60.0],
         landmarks: (0..n).map(|p| [f64::from(p), 0.25]).collect(),
+        ..Detection::default()
     };
     Record {
         key: key.into(),

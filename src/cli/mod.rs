@@ -326,7 +326,7 @@ fn plan(m: &ArgMatches) -> Result<u8> {
     let counts = inputs.counts;
     let draft = Draft::new(&job, inputs, Default::default(), 1, 0, &|_, _| {})?;
     let header = draft.header().clone();
-    let uncut = crate::plan::uncut(&job.sampling.rule);
+    let uncut = crate::plan::uncut(&job);
     let shown = json!({
         "frozen": m.get_flag("freeze"),
         "inputs": header.inputs,

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ArgMatches;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{pretty, print};
-use crate::detect::heads::{Declared, listed};
+use crate::detect::heads::{Declared, Layout, listed};
 use crate::detect::spec::{DetectSpec, Labels};
 use crate::detect::{Around, Detector, Element};
 use crate::error::{Error, Result};
 use crate::program::Settings;
-use crate::tensor::{Dtype, Tensor};
+use crate::tensor::Tensor;
 
 /// Batches that are timed.
 const ROUNDS: u32 = 10;
@@ -37,6 +37,7 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
     let milliseconds = (time(&d)? * 1e4).round() / 10.0;
     let missing: Vec<&String> = d.missing.iter().map(|(_, why)| why).collect();
     let classes = d.head.classes(&d.outputs);
+    let gives = gives(&d);
     if m.get_flag("json") {
         return print(&pretty(&json!({
             "model": spec.model,
@@ -45,9 +46,11 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
             "outputs": d.outputs,
             "head": d.head.to_string(),
             "head_recognised": d.recognised,
+            "gives": gives,
             "classes": classes,
             "labels": d.labels,
-            "preprocess": d.preprocess(),
+            "preprocess": d.preprocess.told(),
+            "preprocess_from": from(&d),
             "nms": d.nms,
             "batch": d.batch,
             "provider": d.provider.name(),
@@ -57,13 +60,24 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
         })));
     }
     let input = listed(&[Declared { name: d.input.name.clone(), shape: d.input.shape.clone() }]);
-    let element = if d.input.element == Element::U8 { "bytes" } else { "floats" };
+    let element = match d.input.element {
+        Element::U8 => "bytes",
+        Element::F16 => "half floats",
+        Element::F32 => "floats",
+    };
     let how = if d.recognised { "recognised by the outputs" } else { "as named" };
     let known = classes.map_or("?".to_string(), |n| n.to_string());
     let mut out = format!("input     {input}, {element}\noutputs   {}\n", listed(&d.outputs));
     out += &format!("head      {} ({how}), {known} classes, {} labels\n", d.head, d.labels.len());
-    out += &format!("prepared  {}\n", d.preprocess());
-    out += &format!("nms       {}\n", serde_json::Value::from(d.nms));
+    out += &format!("gives     {gives}\n");
+    out += &format!("prepared  {}\n", d.preprocess.told());
+    let from = from(&d);
+    let sources = ["model", "head", "default"].map(|source| {
+        let keys = from.as_object().into_iter().flatten().filter(|(_, v)| *v == source).map(|(key, _)| key.as_str());
+        format!("{source}'s: {}", keys.collect::<Vec<_>>().join(", "))
+    });
+    out += &format!("          {}\n", sources.join("; "));
+    out += &format!("nms       {}\n", Value::from(d.nms));
     for why in missing {
         out += &format!("missing   {why}\n");
     }
@@ -74,10 +88,38 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
     print(&out)
 }
 
+/// What the head tells of a picture.
+fn gives(d: &Detector) -> String {
+    let values: i64 = d.outputs.first().map_or(0, |o| o.shape.iter().skip(1).product());
+    match d.head.layout {
+        Layout::Classify => format!("the class of the picture, of {values}"),
+        Layout::Embed => format!("a vector of {values}"),
+        _ if d.masks() => "objects with masks".into(),
+        _ => "objects".into(),
+    }
+}
+
+/// Where each setting of the preprocessing came from: the model's input, its head, or what holds where neither says.
+fn from(d: &Detector) -> Value {
+    let fixed = d.input.shape.iter().skip(1).all(|side| *side > 0);
+    let values = if d.input.element == Element::U8 { "model" } else { "head" };
+    json!({
+        "size": if fixed { "model" } else { "default" },
+        "fit": "head",
+        "fill": "head",
+        "filter": "default",
+        "channels": "head",
+        "mean": values,
+        "std": values,
+        "axes": "model",
+        "element": "model",
+    })
+}
+
 /// Seconds a batch in one thread, the first left out.
 fn time(d: &Detector) -> Result<f64> {
     let p = &d.preprocess;
-    let dtype = if p.element == Element::U8 { Dtype::U8 } else { Dtype::F32 };
+    let dtype = p.element.dtype();
     let (width, height) = p.size;
     let data = vec![0; width as usize * height as usize * 3 * dtype.size()];
     let tensor = Tensor { width, height, dtype, layout: p.axes, data };

@@ -9,7 +9,7 @@
 //! - A sample that cannot be read has its place and says why. The page needs nothing from elsewhere, runs no script, and
 //!   every text in it is escaped.
 //! - Floats are shown as they are where they lie in 0..1; else they are stretched from their least to their greatest, and
-//!   the caption says "normalised". Of a clip the first frame is shown.
+//!   the caption says "normalised". Of a clip the first frame is shown, with what was found in it.
 
 mod array;
 #[path = "font.rs"]
@@ -31,6 +31,7 @@ use crate::frame::Frame;
 use crate::op::{Filter, Match, Op};
 use crate::program::{DrawKey, Program, Settings};
 use crate::sink::encode::{Encoding, encode};
+use crate::sink::rle::Rle;
 use crate::sink::table::read_rows;
 use crate::store::{self, Output};
 use crate::tensor::{Dtype, Layout, Tensor};
@@ -269,11 +270,29 @@ fn clock(seconds: f64) -> String {
 struct Mark {
     /// In pixels of the sample.
     corners: [f64; 4],
+    /// Of a mask the vertical runs in it: column, first row, rows; in pixels of the sample.
+    columns: Vec<[u64; 3]>,
     label: String,
     color: [u8; 3],
 }
 
-/// The record's detections; one without a proper box is left out.
+/// The vertical runs of a mask; a run that goes on in the next column is two.
+fn columns(mask: &Rle) -> Vec<[u64; 3]> {
+    let height = u64::from(mask.size[0]).max(1);
+    let mut out = Vec::new();
+    for (first, length) in mask.inside().unwrap_or_default() {
+        let (mut at, end) = (first, first + length);
+        while at < end {
+            let rows = (height - at % height).min(end - at);
+            out.push([at / height, at % height, rows]);
+            at += rows;
+        }
+    }
+    out
+}
+
+/// The record's detections, of a clip those of its first frame; one without a proper box, or that says no more than its
+/// embedding, is left out.
 fn marks(record: &Value) -> Vec<Mark> {
     /// Told apart on light and dark ground, and from one another; classes take turns.
     const COLORS: [[u8; 3]; 8] = [
@@ -287,12 +306,18 @@ fn marks(record: &Value) -> Vec<Mark> {
         [176, 255, 32],
     ];
     let mark = |detection: &Value| {
+        let embedding = detection.get("embedding").is_some_and(|e| !e.is_null());
+        if embedding || detection.get("frame").and_then(Value::as_i64).unwrap_or(0) > 0 {
+            return None;
+        }
+        let mask = detection.get("mask").and_then(|mask| serde_json::from_value::<Rle>(mask.clone()).ok());
         let numbers: Option<Vec<f64>> = detection.get("box")?.as_array()?.iter().map(Value::as_f64).collect();
         let class = detection.get("class").and_then(Value::as_i64).unwrap_or(0);
         let name = detection.get("label").and_then(Value::as_str).map_or_else(|| format!("class {class}"), Into::into);
         let score = detection.get("score").and_then(Value::as_f64).map(|s| format!(" {s:.2}")).unwrap_or_default();
         Some(Mark {
             corners: numbers?.try_into().ok()?,
+            columns: mask.as_ref().map(columns).unwrap_or_default(),
             label: name + &score,
             color: COLORS[class.rem_euclid(COLORS.len() as i64) as usize],
         })

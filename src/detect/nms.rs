@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn found(class: usize, score: f32, x: f32) -> Found {
-        Found { class, score, bounds: [x, 0.0, x + 10.0, 10.0], points: Vec::new() }
+        Found::of(class, score, [x, 0.0, x + 10.0, 10.0])
     }
 
     fn scores(found: &[Found]) -> Vec<f32> {

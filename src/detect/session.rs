@@ -60,10 +60,11 @@ impl Session {
         };
         let element = match ty {
             TensorElementType::Float32 => Element::F32,
+            TensorElementType::Float16 => Element::F16,
             TensorElementType::Uint8 => Element::U8,
             other => {
                 return Err(Error::usage(format!(
-                    "its input {} holds {other:?}; expected Float32 or Uint8: export the model so",
+                    "its input {} holds {other:?}; expected Float32, Float16 or Uint8: export the model so",
                     input.name()
                 )));
             }
@@ -95,6 +96,7 @@ impl Session {
         };
         let value: DynValue = match elements {
             Elements::F32(data) => Tensor::from_array((shape.to_vec(), data)).map_err(|e| failed(&e))?.into_dyn(),
+            Elements::F16(data) => Tensor::from_array((shape.to_vec(), data)).map_err(|e| failed(&e))?.into_dyn(),
             Elements::U8(data) => Tensor::from_array((shape.to_vec(), data)).map_err(|e| failed(&e))?.into_dyn(),
         };
         let values = self.inner.run(vec![(self.input.name.as_str(), value)]).map_err(|e| failed(&e))?;
@@ -134,14 +136,19 @@ fn first_line(e: &dyn std::fmt::Display) -> String {
 fn floats(value: &DynValue) -> Result<(Vec<usize>, Vec<f32>), String> {
     let ValueType::Tensor { ty, .. } = value.dtype() else { return Err("it is no tensor".into()) };
     macro_rules! extract {
-        ($t:ty) => {{
+        ($t:ty, $float:expr) => {{
             let (shape, data) = value.try_extract_tensor::<$t>().map_err(|e| first_line(&e))?;
-            (shape.iter().map(|n| *n as usize).collect(), data.iter().map(|v| *v as f32).collect())
+            (shape.iter().map(|n| *n as usize).collect(), data.iter().map($float).collect())
         }};
+        ($t:ty) => {
+            extract!($t, |v| *v as f32)
+        };
     }
     Ok(match ty {
         TensorElementType::Float32 => extract!(f32),
         TensorElementType::Float64 => extract!(f64),
+        TensorElementType::Float16 => extract!(half::f16, |v| v.to_f32()),
+        TensorElementType::Bfloat16 => extract!(half::bf16, |v| v.to_f32()),
         TensorElementType::Int64 => extract!(i64),
         TensorElementType::Int32 => extract!(i32),
         other => return Err(format!("it holds {other:?}; expected floats or integers")),

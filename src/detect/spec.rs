@@ -9,14 +9,67 @@ use super::nms::Nms;
 use crate::op::Filter;
 
 /// Which picture a detector sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub enum On {
     /// The upright frame before the operations.
     #[default]
     Source,
     /// What the operations make of it, before normalising.
     Sample,
+    /// The parts of the upright frame in which the earlier detector of this name has found something.
+    Objects(String),
+}
+
+impl From<String> for On {
+    fn from(text: String) -> On {
+        match text.as_str() {
+            "source" => On::Source,
+            "sample" => On::Sample,
+            _ => On::Objects(text),
+        }
+    }
+}
+
+impl From<On> for String {
+    fn from(on: On) -> String {
+        match on {
+            On::Source => "source".into(),
+            On::Sample => "sample".into(),
+            On::Objects(name) => name,
+        }
+    }
+}
+
+impl JsonSchema for On {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "On".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "source: the upright frame before the operations; sample: what they make of it, before \
+                            normalising; else the name of an earlier detector: the parts of the upright frame in which that \
+                            has found something"
+        })
+    }
+}
+
+/// Which frames of a clip a detector sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Frames {
+    /// The first.
+    #[default]
+    First,
+    /// Every one.
+    All,
+}
+
+impl Frames {
+    fn is_first(&self) -> bool {
+        *self == Frames::First
+    }
 }
 
 /// What becomes of a sample on which a detector failed.
@@ -39,6 +92,8 @@ pub enum Fit {
     Topleft,
     /// Both sides are resized.
     Stretch,
+    /// Its short side is resized, and the middle taken; for square inputs.
+    Crop,
 }
 
 /// Order of the channels that a model takes.
@@ -144,6 +199,20 @@ pub struct Crop {
     pub beside: bool,
 }
 
+/// The best pictures of an input.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Best {
+    /// How many samples of each input are kept.
+    pub count: usize,
+    /// The classes that count; all where there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassName>,
+    /// Their least score, where it is more than the detector's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+}
+
 /// What is done with what was found, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -152,6 +221,9 @@ pub enum Then {
     Keep(Which),
     /// Samples that show one of these are not written.
     Drop(Which),
+    /// Of each input (a video is not cut then) only the samples with the highest score of one of these are written; of equal
+    /// ones the earlier.
+    Best(Best),
     /// Boxes become unrecognisable.
     Blur(Hide),
     /// Boxes become one colour.
@@ -167,6 +239,10 @@ impl Then {
     }
 }
 
+fn is_zero(v: &f64) -> bool {
+    *v == 0.0
+}
+
 /// A detector as written in a job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -179,6 +255,12 @@ pub struct DetectSpec {
     /// Which picture it sees.
     #[serde(default)]
     pub on: On,
+    /// Where it sees another's objects: how much further than their boxes on each side, as a share of width and height.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub margin: f64,
+    /// Which frames of a clip it sees (default: first; where it sees another's objects, those that the other sees).
+    #[serde(skip_serializing_if = "Frames::is_first")]
+    pub frames: Frames,
     /// How the outputs are laid out (default: recognised).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
@@ -188,14 +270,15 @@ pub struct DetectSpec {
     /// Names of the classes: `coco`, a file with one a line, or a list (default: the model's own, where it has them).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
-    /// Least score (default: 0.3).
+    /// Least score (default: 0.3; of classes and embeddings of whole pictures 0).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
     /// Overlap above which the weaker of two boxes of one class goes, `soft` or `none` (default: as the head has it, mostly
     /// 0.45).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nms: Option<Nms>,
-    /// At most so many objects a picture, the strongest (default: 300; all where something is hidden).
+    /// At most so many objects a picture, the strongest (default: 300; all where something is hidden; 1 of
+    /// the classes of whole pictures).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<usize>,
     /// Only these classes.

@@ -14,7 +14,9 @@ use crossbeam_channel::Sender;
 use super::decode::Done;
 use super::spool::{Place, Spool};
 use super::{Shared, TaskInfo, UnitKey};
+use crate::detect::Selection;
 use crate::error::{Class, Error, RejectKind, Result};
+use crate::sink::record::{Detection, Record};
 use crate::sink::webdataset::TarStream;
 use crate::sink::{Finished, Format, Sample, ShardWriter};
 use crate::store::Object;
@@ -69,6 +71,8 @@ struct UnitState {
     attempt: u32,
     /// By the picture's number and the sample's among its own.
     entries: BTreeMap<(u64, u32), Entry>,
+    /// The score by which each of them is kept, where only the best are.
+    ranks: BTreeMap<(u64, u32), f64>,
     failed: u64,
     /// Pictures that a detector's rule left out.
     left_out: u64,
@@ -76,6 +80,31 @@ struct UnitState {
     error: Option<Error>,
     end: Option<Result<Done>>,
     skipped: bool,
+}
+
+impl UnitState {
+    /// Drops all but the `count` samples of the highest ranks, of equal ones the earlier; the bytes of memory that are free
+    /// for it.
+    fn keep_best(&mut self, count: usize) -> u64 {
+        let mut freed = 0;
+        while self.ranks.len() > count {
+            let worst = self.ranks.iter().min_by(|(a, x), (b, y)| x.total_cmp(y).then(b.cmp(a)));
+            let Some(key) = worst.map(|(key, _)| *key) else { break };
+            self.ranks.remove(&key);
+            if let Some(Entry::Memory(sample)) = self.entries.remove(&key) {
+                freed += sample.data.len() as u64;
+            }
+            let same_picture = self.ranks.range((key.0, 0)..=(key.0, u32::MAX)).next();
+            self.left_out += u64::from(same_picture.is_none());
+        }
+        freed
+    }
+}
+
+/// How strong the strongest object is by which samples are ranked: a detector's, that a rule is about.
+fn rank(record: &Record, (detector, of, _): &(&str, &Selection, usize)) -> f64 {
+    let counts = |d: &&Detection| d.model == *detector && of.has(d.class, d.score);
+    record.detections.iter().filter(counts).map(|d| d.score).fold(0.0, f64::max)
 }
 
 struct OpenTask {
@@ -142,7 +171,8 @@ impl<'a, W: Write> Collector<'a, W> {
             Some(out) => {
                 let split = info.units.first().and_then(|u| info.plan.split(u));
                 let columns = &info.plan.header.columns;
-                Some(ShardWriter::begin(out, split, info.task, &shared.worker, shared.job.file.output.format, columns)?)
+                let (format, details) = (shared.job.file.output.format, shared.job.details());
+                Some(ShardWriter::detailed(out, split, info.task, &shared.worker, format, columns, details)?)
             }
             None => None,
         };
@@ -185,6 +215,7 @@ impl<'a, W: Write> Collector<'a, W> {
         let mut freed = 0;
         let Some(state) = self.state(key) else { return false };
         if attempt > state.attempt {
+            state.ranks.clear();
             for entry in std::mem::take(&mut state.entries).into_values() {
                 if let Entry::Memory(sample) = entry {
                     freed += sample.data.len() as u64;
@@ -201,6 +232,9 @@ impl<'a, W: Write> Collector<'a, W> {
         if !self.current(key, attempt) {
             return Ok(());
         }
+        let best = self.shared.job.best();
+        let ranks: Vec<f64> =
+            best.iter().flat_map(|best| samples.iter().flatten().map(|sample| rank(&sample.record, best))).collect();
         let entries = match samples {
             Ok(samples) => Ok(samples.into_iter().map(|sample| self.keep(key, sample)).collect::<Result<Vec<_>>>()?),
             Err(e) if e.class == Class::Input => Err(e),
@@ -212,6 +246,11 @@ impl<'a, W: Write> Collector<'a, W> {
             Ok(entries) => {
                 state.left_out += u64::from(entries.is_empty());
                 state.entries.extend((0..).map(|i| (seq, i)).zip(entries));
+                state.ranks.extend((0..).map(|i| (seq, i)).zip(ranks));
+                if let Some((_, _, count)) = best {
+                    let freed = state.keep_best(count);
+                    self.held -= freed;
+                }
             }
             Err(e) => {
                 state.failed += 1;

@@ -1,11 +1,16 @@
 //! From chosen frames to samples: the Program, the record, the encoding.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::decode::Work;
 use crate::backend::{Item, Processed};
+use crate::detect::Detector;
+use crate::detect::spec::{Frames, On};
 use crate::error::{Error, Result};
-use crate::frame::PixelFormat;
+use crate::frame::{Frame, PixelFormat};
+use crate::geometry::Transform;
 use crate::job::Job;
 use crate::program::DrawKey;
 use crate::sink::encode::{encode, raw, shape};
@@ -13,14 +18,27 @@ use crate::sink::record::{Cell, Record};
 use crate::sink::{Format, Sample};
 use crate::tensor::Tensor;
 
+/// Where a frame of a sample lies.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// From the sample to the upright source.
+    pub transform: Transform,
+    /// Size of that source.
+    pub source: (u32, u32),
+}
+
 /// A sample before it is encoded.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Made {
     pub tensors: Vec<Tensor>,
     pub record: Record,
     pub fields: Vec<(String, Vec<u8>)>,
-    /// What each detector is to look at.
-    pub views: Vec<Result<Processed>>,
+    /// Where each of its frames lies.
+    pub places: Vec<Place>,
+    /// What each detector is to look at: of each frame that it sees. Nothing where it sees another's objects.
+    pub views: Vec<Vec<Result<Processed>>>,
+    /// The frames themselves, where a detector is to see parts of them.
+    pub frames: Vec<Arc<Frame>>,
 }
 
 /// What the Program is run on for `work`: all its frames for the first variant, for the second, and so on.
@@ -32,13 +50,35 @@ pub(super) fn items(job: &Job, work: &Work) -> Vec<Item> {
         .collect()
 }
 
-/// What the Program of a detector is run on for `work`: the first frame, for each variant.
-pub(super) fn views(job: &Job, work: &Work) -> Vec<Item> {
-    let first = work.frames.first().into_iter();
+/// How many frames of `work` a detector sees.
+pub(super) fn seen(work: &Work, detector: &Detector) -> usize {
+    match (&detector.on, detector.frames) {
+        (On::Objects(_), _) => 0,
+        (_, Frames::First) => work.frames.len().min(1),
+        (_, Frames::All) => work.frames.len(),
+    }
+}
+
+/// What the Program of a detector is run on for `work`: the frames that it sees, for each variant.
+pub(super) fn views(job: &Job, work: &Work, detector: &Detector) -> Vec<Item> {
+    let frames = &work.frames[..seen(work, detector)];
     let key = |variant| DrawKey { asset: work.unit.identity, time_us: work.time_us, variant };
-    first
-        .flat_map(|frame| (0..job.file.variants).map(move |variant| Item { frame: frame.clone(), key: key(variant) }))
+    let variants = 0..job.file.variants;
+    variants
+        .flat_map(|variant| frames.iter().map(move |frame| Item { frame: frame.clone(), key: key(variant) }))
         .collect()
+}
+
+/// The frames of `work` in host memory, for detectors that see parts of them: a decoder's own device memory is short.
+pub(super) fn kept(job: &Job, work: &Work) -> Result<Vec<Arc<Frame>>> {
+    if !job.detectors.iter().any(|d| matches!(d.on, On::Objects(_))) {
+        return Ok(Vec::new());
+    }
+    let keep = |frame: &Arc<Frame>| match frame.surface {
+        None => Ok(frame.clone()),
+        Some(_) => frame.on_host().map(|frame| Arc::new(frame.into_owned())),
+    };
+    work.frames.iter().map(keep).collect::<Result<_>>().map_err(|e: Error| e.context(place(work)))
 }
 
 /// What came of the [`items`] of `work`: one result for each variant.
@@ -58,6 +98,7 @@ pub(super) fn make(
 }
 
 fn assemble(job: &Job, work: &Work, columns: &[String], variant: u32, frames: Vec<Processed>) -> Result<Made> {
+    let places = frames.iter().map(|f| Place { transform: f.transform, source: f.source_size }).collect();
     let mut frames = frames.into_iter();
     let mut first = frames.next().ok_or_else(|| Error::bug("a sample without a frame"))?;
     let mut tensors = vec![std::mem::replace(&mut first.tensor, empty())];
@@ -72,7 +113,7 @@ fn assemble(job: &Job, work: &Work, columns: &[String], variant: u32, frames: Ve
         };
         Some((field.ext.clone(), text.into_bytes()))
     });
-    Ok(Made { tensors, record, fields: fields.collect(), views: Vec::new() })
+    Ok(Made { tensors, record, fields: fields.collect(), places, ..Made::default() })
 }
 
 fn empty() -> Tensor {

@@ -21,8 +21,8 @@ use crate::trace;
 struct Begun<'a> {
     works: Vec<Work>,
     pending: Pending<'a>,
-    /// What each detector is to look at.
-    views: Vec<Pending<'a>>,
+    /// What each detector is to look at; nothing where it sees another's objects.
+    views: Vec<Option<Pending<'a>>>,
 }
 
 /// Takes frames until no more come, or the run stops.
@@ -43,8 +43,8 @@ pub(super) fn feed<'a>(
             let items: Vec<Item> = works.iter().flat_map(|work| compute::items(shared.job, work)).collect();
             let pending = backend.submit(&shared.job.program, items);
             let view = |d: &'a Arc<Detector>| {
-                let items = works.iter().flat_map(|work| compute::views(shared.job, work)).collect();
-                backend.submit(&d.program, items)
+                let items: Vec<Item> = works.iter().flat_map(|work| compute::views(shared.job, work, d)).collect();
+                (!items.is_empty()).then(|| backend.submit(&d.program, items))
             };
             let views = shared.job.detectors.iter().map(view).collect();
             begun.push_back(Begun { works, pending, views });
@@ -97,7 +97,8 @@ fn finish(
     let span = trace::work(|| (format!("finish a batch of {}", batch.works.len()), tasks(&batch.works)));
     let mut works = batch.works.into_iter();
     let mut results = (batch.pending)().into_iter();
-    let mut views: Vec<_> = batch.views.into_iter().map(|pending| pending().into_iter()).collect();
+    let mut views: Vec<_> =
+        batch.views.into_iter().map(|pending| pending.map(|p| p()).unwrap_or_default().into_iter()).collect();
     drop(span);
     works.all(|work| {
         let note = |result: &Result<Processed>| {
@@ -108,13 +109,21 @@ fn finish(
             }
         };
         let mut made = compute::make(shared.job, &work, &shared.columns, results.by_ref().inspect(note));
-        for view in &mut views {
-            // Each variant's is taken, whatever the sample itself came to.
-            for (made, view) in made.iter_mut().zip(view.by_ref()) {
-                note(&view);
+        for (detector, view) in shared.job.detectors.iter().zip(&mut views) {
+            for made in &mut made {
+                // Each variant's are taken, whatever the sample itself came to.
+                let seen: Vec<_> = view.by_ref().take(compute::seen(&work, detector)).inspect(note).collect();
                 if let Ok(made) = made {
-                    made.views.push(view);
+                    made.views.push(seen);
                 }
+            }
+        }
+        let kept = compute::kept(shared.job, &work);
+        for result in &mut made {
+            match (&mut *result, &kept) {
+                (Ok(made), Ok(frames)) => made.frames.clone_from(frames),
+                (Ok(_), Err(e)) => *result = Err(e.clone()),
+                (Err(_), _) => {}
             }
         }
         hand_on(shared, work, made, to, errors)

@@ -72,9 +72,10 @@ pub(super) fn cuts(
     })
 }
 
-/// Why videos stay whole under a rule, whatever their length.
-pub fn uncut(rule: &Rule) -> Option<&'static str> {
-    match rule {
+/// Why a job's videos stay whole, whatever their length.
+pub fn uncut(job: &Job) -> Option<&'static str> {
+    match job.sampling.rule {
+        _ if job.best().is_some() => Some("the best frames of a video are the best of all of it"),
         Rule::Keyframes => Some("key frames alone are decoded, which costs little"),
         Rule::Scenes(_) => Some("a scene is judged by the frames around it, and may be as long as the video"),
         _ => None,
@@ -90,7 +91,7 @@ fn cut(job: &Job, sources: &Sources, unit: &Unit, least: u64) -> Option<Vec<Part
 
     let source = sources.open(&unit.path, Expected::default(), &Life::default()).ok()?;
     let head = source.head(SNIFF_BYTES).ok()?;
-    if source.len() <= least || sniff(&head) != MediaKind::Other || uncut(&job.sampling.rule).is_some() {
+    if source.len() <= least || sniff(&head) != MediaKind::Other || uncut(job).is_some() {
         return None;
     }
     let length = job.file.unit.as_f64();

@@ -1,13 +1,15 @@
 //! What detectors found in forms that trainers read, made of the record tables.
 //!
 //! Classes of all detectors share one numbering: those of the first detector in its own order, then those of the second,
-//! and so on. A class without a label is called `class N`.
+//! and so on. A class without a label is called `class N`. What is told of pictures as a whole (classes, embeddings) is no
+//! object and has no place in these forms.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use serde_json::{Value, json};
 
+use super::rle::Rle;
 use super::{is_records, table};
 use crate::error::{Error, Result};
 use crate::store::{self, Object, Output};
@@ -17,6 +19,8 @@ use crate::store::{self, Object, Output};
 pub struct Annotations {
     /// Each detector's name, and its labels; none where they are not known.
     pub detectors: Vec<(String, Vec<String>)>,
+    /// Names of the detectors that tell something of pictures as a whole.
+    pub others: Vec<String>,
     /// Whether samples are files in folders.
     pub images: bool,
     /// Ending of a sample's file name.
@@ -28,6 +32,16 @@ struct Category {
     detector: String,
     class: i64,
     name: String,
+}
+
+/// An object as it is annotated.
+struct Annotated {
+    /// Its category's place.
+    category: usize,
+    /// `[x1, y1, x2, y2]` in pixels of the sample.
+    sides: [f64; 4],
+    score: f64,
+    mask: Option<Rle>,
 }
 
 /// One sample's row: the name of its file below the output's folder, and the record.
@@ -81,7 +95,8 @@ impl Annotations {
         Ok(all)
     }
 
-    /// Writes `annotations.coco.json`: images and categories are numbered from 1; annotations have their score, too.
+    /// Writes `annotations.coco.json`: images and categories are numbered from 1; annotations have their score, too, and
+    /// where the object has a mask that is its segmentation, run-length encoded, and its area.
     ///
     /// # Errors
     /// Store errors.
@@ -103,14 +118,19 @@ impl Annotations {
             let (mut image, mut id) = (0u64, 0u64);
             self.rows(out, objects, |row| {
                 image += 1;
-                for (category, [x1, y1, x2, y2], score) in boxes(&row.record, &categories)? {
+                for object in self.objects(&row.record, &categories)? {
                     id += 1;
                     let comma = if id > 1 { "," } else { "" };
+                    let [x1, y1, x2, y2] = object.sides;
                     let (w, h) = (x2 - x1, y2 - y1);
-                    let annotation = json!({
-                        "id": id, "image_id": image, "category_id": category + 1, "bbox": [x1, y1, w, h], "area": w * h,
-                        "iscrowd": 0, "score": score,
+                    let mut annotation = json!({
+                        "id": id, "image_id": image, "category_id": object.category + 1, "bbox": [x1, y1, w, h],
+                        "area": w * h, "iscrowd": 0, "score": object.score,
                     });
+                    if let Some(mask) = object.mask {
+                        annotation["area"] = mask.area().into();
+                        annotation["segmentation"] = json!(mask);
+                    }
                     put(format!("{comma}\n{annotation}"))?;
                 }
                 Ok(())
@@ -132,7 +152,8 @@ impl Annotations {
         self.rows(out, objects, |row| {
             let (w, h) = (row.record["width"].as_f64().unwrap_or(1.0), row.record["height"].as_f64().unwrap_or(1.0));
             let mut text = String::new();
-            for (category, [x1, y1, x2, y2], _) in boxes(&row.record, &categories)? {
+            for object in self.objects(&row.record, &categories)? {
+                let (category, [x1, y1, x2, y2]) = (object.category, object.sides);
                 let (cx, cy) = ((x1 + x2) / 2.0 / w, (y1 + y2) / 2.0 / h);
                 text += &format!("{category} {cx:.6} {cy:.6} {:.6} {:.6}\n", (x2 - x1) / w, (y2 - y1) / h);
             }
@@ -156,21 +177,24 @@ impl Annotations {
         }
         out.replace("data.yaml", text.as_bytes())
     }
-}
 
-/// A record's boxes with their category's place and score.
-fn boxes(record: &Value, categories: &[Category]) -> Result<Vec<(usize, [f64; 4], f64)>> {
-    let one = |d: &Value| {
-        let model = d["model"].as_str().unwrap_or_default();
-        let place = categories.iter().position(|c| c.detector == model && Some(c.class) == d["class"].as_i64());
-        let sides: Vec<f64> = d["box"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-        match (place, sides.try_into(), d["score"].as_f64()) {
-            (Some(place), Ok(sides), Some(score)) => Ok((place, sides, score)),
-            _ => Err(Error::store(format!(
-                "the record of {} holds a detection that none of the job's detectors gives: {d}; its table was changed",
-                record["key"]
-            ))),
-        }
-    };
-    record["detections"].as_array().into_iter().flatten().map(one).collect()
+    /// A record's objects.
+    fn objects(&self, record: &Value, categories: &[Category]) -> Result<Vec<Annotated>> {
+        let one = |d: &Value| {
+            let model = d["model"].as_str().unwrap_or_default();
+            let category = categories.iter().position(|c| c.detector == model && Some(c.class) == d["class"].as_i64());
+            let sides: Vec<f64> = d["box"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+            let mask =
+                d.get("mask").filter(|mask| !mask.is_null()).map(|mask| serde_json::from_value::<Rle>(mask.clone()));
+            match (category, sides.try_into(), d["score"].as_f64(), mask.transpose()) {
+                (Some(category), Ok(sides), Some(score), Ok(mask)) => Ok(Annotated { category, sides, score, mask }),
+                _ => Err(Error::store(format!(
+                    "the record of {} holds a detection that none of the job's detectors gives: {d}; its table was changed",
+                    record["key"]
+                ))),
+            }
+        };
+        let whole = |d: &&Value| self.others.iter().any(|name| d["model"] == name.as_str());
+        record["detections"].as_array().into_iter().flatten().filter(|d| !whole(d)).map(one).collect()
+    }
 }

@@ -8,6 +8,7 @@ pub mod annotations;
 pub mod encode;
 pub mod images;
 pub mod record;
+pub mod rle;
 pub mod scenes;
 pub mod table;
 pub mod tensors;
@@ -27,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::store::{self, Object, Output, Scratch, hex};
 use crate::tensor::Dtype;
 use encode::Encoding;
-use record::{Column, Record};
+use record::{Column, Details, Record};
 use scenes::Scene;
 use table::TableWriter;
 
@@ -251,13 +252,26 @@ impl ShardWriter {
         format: Format,
         columns: &[Column],
     ) -> Result<Self> {
+        Self::detailed(out, split, task, worker, format, columns, Details::default())
+    }
+
+    /// The same where detections have `details`.
+    pub fn detailed(
+        out: &Output,
+        split: Option<&str>,
+        task: u64,
+        worker: &str,
+        format: Format,
+        columns: &[Column],
+        details: Details,
+    ) -> Result<Self> {
         let scratch = Scratch::new(out.scratch(), worker, &format!("{task:06}"))?;
         let body: Box<dyn Body> = match format {
             Format::Webdataset => Box::new(webdataset::TarBody::create(scratch.path("data.tar"), columns)?),
             Format::Images => Box::new(images::FolderBody::create(scratch.path("images"))?),
             Format::Tensors => Box::new(tensors::ArrayBody::new(scratch.path("data.array"))),
         };
-        let table = TableWriter::new(hashed_file(&scratch.path("table.parquet"))?, columns)?;
+        let table = TableWriter::detailed(hashed_file(&scratch.path("table.parquet"))?, columns, details)?;
         let prefix = split.map(|s| format!("{s}/")).unwrap_or_default();
         let (scenes, keys) = (Vec::new(), HashSet::new());
         Ok(ShardWriter { out: out.clone(), prefix, task, body, table, scenes, keys, scratch })

@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::rle::Rle;
+
 /// What the input is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -47,6 +49,38 @@ pub struct Detection {
     pub source_box: [f64; 4],
     /// (x, y) points in pixels of the written sample; empty where the model gives none.
     pub landmarks: Vec<[f64; 2]>,
+    /// Its mask in the written sample, null where the model gives none; as with those below, left out where no detector
+    /// of the job gives such a thing.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "told")]
+    pub mask: Option<Option<Rle>>,
+    /// What stands for it, null where the model gives no such thing.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "told")]
+    pub embedding: Option<Option<Vec<f32>>>,
+    /// The place, in this list, of the object in which it was found; null where it was found in the whole picture, or that
+    /// object is not to be seen in the sample.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "told")]
+    pub of: Option<Option<i64>>,
+    /// The frame of the clip in which it was found, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<i64>,
+}
+
+/// What is written, null or not: what is not written at all is the default.
+fn told<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// What the detectors of a job tell of an object beyond what all do. It is the same in all records of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Details {
+    /// [`Detection::mask`].
+    pub masks: bool,
+    /// [`Detection::embedding`].
+    pub embeddings: bool,
+    /// [`Detection::of`].
+    pub parents: bool,
+    /// [`Detection::frame`].
+    pub frames: bool,
 }
 
 /// Everything about one sample. The field order is the order of the JSON and of the table.

@@ -3,6 +3,8 @@
 //! The same rows give the same bytes: row groups are cut by what the rows hold, settings are fixed, no clock and no
 //! version is written. Integers are 64-bit, `detections` is a list of structs, `augment` is JSON text.
 
+mod detections;
+
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -10,10 +12,10 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, Float64Array, Int64Array, ListArray, RecordBatch,
-    StringArray, StructArray,
+    StringArray,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
@@ -21,9 +23,10 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde_json::{Map, Value};
 
-use super::record::{Cell, Column, ColumnType, Detection, Record, output_names};
+use super::record::{Cell, Column, ColumnType, Details, Record, output_names};
 use crate::error::{Error, Result};
 use crate::store::{self, Output, Scratch};
+use detections::detections;
 
 /// Rows of a row group at most.
 const GROUP_ROWS: usize = 16_384;
@@ -39,6 +42,7 @@ pub struct TableWriter<W: Write + Send> {
     writer: ArrowWriter<W>,
     schema: Arc<Schema>,
     columns: Vec<Column>,
+    details: Details,
     pending: Vec<Record>,
     group_rows: usize,
     group_bytes: usize,
@@ -47,10 +51,15 @@ pub struct TableWriter<W: Write + Send> {
 impl<W: Write + Send> TableWriter<W> {
     /// Starts a table whose records carry values of `columns`.
     pub fn new(inner: W, columns: &[Column]) -> Result<Self> {
-        let schema = schema(columns)?;
+        Self::detailed(inner, columns, Details::default())
+    }
+
+    /// The same where detections have `details`.
+    pub fn detailed(inner: W, columns: &[Column], details: Details) -> Result<Self> {
+        let schema = schema(columns, details)?;
         let writer = ArrowWriter::try_new(inner, schema.clone(), Some(properties())).map_err(write_failed)?;
         let columns = columns.to_vec();
-        Ok(TableWriter { writer, schema, columns, pending: Vec::new(), group_rows: 0, group_bytes: 0 })
+        Ok(TableWriter { writer, schema, columns, details, pending: Vec::new(), group_rows: 0, group_bytes: 0 })
     }
 
     /// Appends a row.
@@ -70,7 +79,8 @@ impl<W: Write + Send> TableWriter<W> {
     }
 
     fn flush_pending(&mut self) -> Result<()> {
-        let arrays = arrays(&self.pending, &self.columns)?.into_iter().map(|(_, array, _)| array).collect();
+        let arrays =
+            arrays(&self.pending, &self.columns, self.details)?.into_iter().map(|(_, array, _)| array).collect();
         let batch = RecordBatch::try_new(self.schema.clone(), arrays)
             .map_err(|e| Error::bug(format!("records do not make a table: {e}")))?;
         self.pending.clear();
@@ -114,14 +124,14 @@ fn rough_size(record: &Record) -> usize {
         + cells
         + augment
         + record.warning.as_ref().map_or(0, String::len)
-        + record.detections.iter().map(|d| 128 + 16 * d.landmarks.len()).sum::<usize>()
+        + record.detections.iter().map(detections::rough_size).sum::<usize>()
 }
 
 /// A table column: name, values, may be null.
 type Filled = (String, ArrayRef, bool);
 
-fn schema(columns: &[Column]) -> Result<Arc<Schema>> {
-    let fields: Vec<Field> = arrays(&[], columns)?
+fn schema(columns: &[Column], details: Details) -> Result<Arc<Schema>> {
+    let fields: Vec<Field> = arrays(&[], columns, details)?
         .into_iter()
         .map(|(name, array, nullable)| Field::new(name, array.data_type().clone(), nullable))
         .collect();
@@ -134,7 +144,7 @@ fn strings<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
 
 /// The rows as columns, in the record's order. Without rows it still gives the types, which is where [`schema`] has them
 /// from.
-fn arrays(rows: &[Record], columns: &[Column]) -> Result<Vec<Filled>> {
+fn arrays(rows: &[Record], columns: &[Column], details: Details) -> Result<Vec<Filled>> {
     let text = |name: &str, get: fn(&Record) -> &str| -> Filled {
         (name.into(), strings(rows.iter().map(|r| Some(get(r)))), false)
     };
@@ -178,7 +188,7 @@ fn arrays(rows: &[Record], columns: &[Column]) -> Result<Vec<Filled>> {
         integer("height", |r| r.height.into()),
         ("transform".into(), fixed(rows.iter().map(|r| r.transform))?, false),
         ("augment".into(), Arc::new(augment), true),
-        ("detections".into(), detections(rows)?, false),
+        ("detections".into(), detections(rows, details)?, false),
         maybe("warning", |r| r.warning.as_deref()),
         maybe("sha256", |r| r.sha256.as_deref()),
     ];
@@ -214,25 +224,6 @@ fn fixed<const N: usize>(values: impl Iterator<Item = [f64; N]>) -> Result<Array
 fn assumed(rows: &[Record]) -> Result<ArrayRef> {
     let names = rows.iter().flat_map(|r| &r.color_assumed).map(|name| Some(name.as_str()));
     list(rows.iter().map(|r| r.color_assumed.len()), strings(names))
-}
-
-fn detections(rows: &[Record]) -> Result<ArrayRef> {
-    let all: Vec<&Detection> = rows.iter().flat_map(|r| &r.detections).collect();
-    let points = fixed(all.iter().flat_map(|d| d.landmarks.iter().copied()))?;
-    let columns: Vec<(&str, ArrayRef, bool)> = vec![
-        ("model", strings(all.iter().map(|d| Some(d.model.as_str()))), false),
-        ("class", Arc::new(Int64Array::from_iter_values(all.iter().map(|d| d.class))), false),
-        ("label", strings(all.iter().map(|d| d.label.as_deref())), true),
-        ("score", Arc::new(Float64Array::from_iter_values(all.iter().map(|d| d.score))), false),
-        ("box", fixed(all.iter().map(|d| d.box_))?, false),
-        ("source_box", fixed(all.iter().map(|d| d.source_box))?, false),
-        ("landmarks", list(all.iter().map(|d| d.landmarks.len()), points)?, false),
-    ];
-    let fields: Fields =
-        columns.iter().map(|(name, array, nullable)| Field::new(*name, array.data_type().clone(), *nullable)).collect();
-    let arrays = columns.into_iter().map(|(_, array, _)| array).collect();
-    let structs = StructArray::try_new(fields, arrays, None).map_err(impossible)?;
-    list(rows.iter().map(|r| r.detections.len()), Arc::new(structs))
 }
 
 /// Column `i` of the input list.
@@ -327,6 +318,7 @@ fn value(array: &dyn Array, row: usize) -> std::result::Result<Value, String> {
         DataType::Utf8 => Value::from(array.as_string::<i32>().value(row)),
         DataType::Int64 => Value::from(array.as_primitive::<Int64Type>().value(row)),
         DataType::Float64 => Value::from(array.as_primitive::<Float64Type>().value(row)),
+        DataType::Float32 => Value::from(array.as_primitive::<Float32Type>().value(row)),
         DataType::Boolean => Value::from(array.as_boolean().value(row)),
         DataType::List(_) => Value::Array(items(array.as_list::<i32>().value(row))?),
         DataType::FixedSizeList(..) => Value::Array(items(array.as_fixed_size_list().value(row))?),
@@ -359,7 +351,7 @@ pub fn read_rows(parquet: &Path) -> Result<Vec<Value>> {
 
 /// The schema that all tables share; that of a record without further columns where there is no table.
 fn common_schema(out: &Output, tables: &[String]) -> Result<Arc<Schema>> {
-    let Some(first) = tables.first() else { return schema(&[]) };
+    let Some(first) = tables.first() else { return schema(&[], Details::default()) };
     let expected = Rows::open(out.file(first)?.as_ref())?.schema;
     for table in &tables[1..] {
         if Rows::open(out.file(table)?.as_ref())?.schema.fields() != expected.fields() {
@@ -481,6 +473,7 @@ fn sql_value(value: Value) -> rusqlite::types::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::record::Detection;
 
     fn record(i: usize) -> Record {
         let detection = Detection {
@@ -491,6 +484,7 @@ mod tests {
             box_: [0.5, 1.0, 2.0, 3.25],
             source_box: [1.0, 2.0, 3.0, 4.0],
             landmarks: vec![[0.25, i as f64]; i % 4],
+            ..Default::default()
         };
         Record {
             key: format!("k{i}"),
@@ -529,6 +523,34 @@ mod tests {
             let expected: Vec<Value> = (0..n).map(|i| record(i).to_json(&columns())).collect();
             assert_eq!(read_rows(&path).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn details_come_back_where_a_job_has_them() {
+        use crate::sink::rle::Rle;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.parquet");
+        let details = Details { masks: true, embeddings: true, parents: true, frames: true };
+        let detailed = |i: usize| {
+            let mut record = record(i);
+            for (n, d) in record.detections.iter_mut().enumerate() {
+                d.mask = Some((n == 0).then(|| Rle::of((9, 4), [1, 0, 3, i as u32 % 5], |_, _| true)));
+                d.embedding = Some((n > 0).then(|| vec![0.25, -1.0 / 3.0, i as f32]));
+                (d.of, d.frame) = (Some((n > 0).then_some(0)), Some(n as i64));
+            }
+            record
+        };
+        let mut writer = TableWriter::detailed(Vec::new(), &columns(), details).unwrap();
+        (0..20).for_each(|i| writer.write(detailed(i)).unwrap());
+        std::fs::write(&path, writer.finish().unwrap()).unwrap();
+        let rows = read_rows(&path).unwrap();
+        let expected: Vec<Value> = (0..20).map(|i| detailed(i).to_json(&columns())).collect();
+        assert_eq!(rows, expected);
+        let first = &rows[2]["detections"][0];
+        assert!(first["embedding"].is_null() && first["of"].is_null() && first["mask"]["size"][0] == 4, "{first}");
+        // What waits on disk comes back the same.
+        let text = serde_json::to_string(&detailed(2)).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap().detections, detailed(2).detections);
     }
 
     #[test]

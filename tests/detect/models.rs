@@ -91,15 +91,26 @@ fn boxes_do_not_depend_on_batches_threads_or_shards() {
     };
     let one = run("one", &model("end2end"), &["--threads", "1"]);
     assert_eq!(tree(&one), tree(&run("four", &model("end2end"), &["--threads", "4"])));
-    let objects = |out| -> Vec<Value> {
+    let objects = |out: &std::path::Path| -> Vec<Value> {
         let mut all: Vec<Value> = records(out).iter().map(|r| r["detections"].clone()).collect();
         for d in all.iter_mut().filter_map(Value::as_array_mut).flatten() {
             d["model"] = Value::Null;
         }
         all
     };
-    assert_eq!(objects(&one), objects(&run("two", &model("end2end_batch2"), &["--threads", "4"])));
+    let (two, half) =
+        (run("two", &model("end2end_batch2"), &["--threads", "4"]), run("half", &model("half"), &["--threads", "2"]));
+    assert_eq!(objects(&one), objects(&two));
     assert!(records(&one).iter().all(|r| !r["detections"].as_array().unwrap().is_empty()));
+
+    // So does one of half precision, whose scores are what is left of theirs.
+    let mut halves = objects(&half);
+    for d in halves.iter_mut().filter_map(Value::as_array_mut).flatten() {
+        let score = d["score"].as_f64().unwrap();
+        assert!(score == 0.8999 || score == 0.6001, "{score}");
+        d["score"] = json!((score * 1e3).round() / 1e3);
+    }
+    assert_eq!(objects(&one), halves);
 
     // Another model is another job.
     let args = ["run", "-i", &input, "-o", one.to_str().unwrap(), "--shard-samples", "7"];
@@ -124,7 +135,54 @@ fn inspect_tells_what_would_be_done() {
     // Open sides are as a job has them; this model takes 32 x 32 of any number.
     let told = inspect("end2end");
     assert_eq!((&told["head"], &told["batch"], &told["nms"]), (&json!("end2end"), &json!(1), &json!("none")));
+    let head = |name: &str| (inspect(name)["head"].clone(), inspect(name)["gives"].clone());
+    assert_eq!(head("seg8"), (json!("yolov8"), json!("objects with masks")));
+    assert_eq!(head("seg5"), (json!("yolov5"), json!("objects with masks")));
+    assert_eq!(head("classify"), (json!("classify"), json!("the class of the picture, of 3")));
+    assert_eq!(head("embed"), (json!("embed"), json!("a vector of 3")));
+    assert_eq!(inspect("half")["preprocess"]["element"], "f16");
+    let from = inspect("tf_ssd")["preprocess_from"].clone();
+    assert_eq!((&from["size"], &from["fit"], &from["mean"]), (&json!("model"), &json!("head"), &json!("model")));
+    let from = inspect("embed")["preprocess_from"].clone();
+    assert_eq!((&from["mean"], &from["filter"]), (&json!("head"), &json!("default")));
     let text = framemill(&make, &["model", "inspect", &model("end2end_batch2")]);
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("images [2, 3, 32, 32]") && text.contains("for a batch of 2"), "{text}");
+}
+
+#[test]
+fn workers_of_another_provider_are_refused_unless_the_job_lets_them_in() {
+    let Some(make) = runtime() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let input = picture(dir.path(), "a.png", (32, 32), 90);
+    let run = |out: &str, mix: &str| {
+        let job = dir.path().join("job.toml");
+        let uri = dir.path().join(out);
+        let text = format!(
+            "{mix}\n[input]\nuri = [{input:?}]\n[output]\nuri = {uri:?}\n[[detect]]\nmodel = {:?}\n",
+            model("end2end")
+        );
+        std::fs::write(&job, text).unwrap();
+        framemill(&make, &["run", job.to_str().unwrap(), "--tasks", "any"])
+    };
+    let plan = |out: &str| dir.path().join(out).join("_framemill/plan.json");
+    let read = |out: &str| serde_json::from_slice::<Value>(&std::fs::read(plan(out)).unwrap()).unwrap();
+    assert!(run("own", "").status.success() && run("mixed", "mix = \"allow\"").status.success());
+    let (mut own, mixed) = (read("own"), read("mixed"));
+    assert_eq!(
+        (&own["identity"]["detect"][0]["provider"], &own["identity"]["job"]["mix"]),
+        (&json!("cpu"), &Value::Null)
+    );
+    let told = (mixed["identity"]["detect"][0].get("provider"), &mixed["identity"]["job"]["mix"]);
+    assert_eq!(told, (None, &json!("allow")));
+    let output = run("mixed", "mix = \"allow\"\nprovider = [\"cpu\"]");
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(run("own", "provider = [\"cpu\"]").status.code(), Some(78));
+    // As a worker with CUDA would have planned it.
+    own["identity"]["detect"][0]["provider"] = json!("cuda");
+    own["fingerprint"] = json!("0");
+    std::fs::write(plan("own"), own.to_string()).unwrap();
+    let output = run("own", "");
+    assert_eq!(output.status.code(), Some(78), "{}", errors(&output));
+    assert!(errors(&output).contains("cuda"), "{}", errors(&output));
 }

@@ -144,3 +144,32 @@ fn faces_and_plates_are_found_as_by_the_reference() {
         assert!(most(ours) && most(theirs), "{model}");
     }
 }
+
+#[test]
+fn people_have_the_vectors_that_the_model_gives_of_pillows_parts() {
+    let (Some(media), Some(python), Some(make)) = (media(), python(), runtime()) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (job, out) = (dir.path().join("job.toml"), dir.path().join("out"));
+    let onnx = media.join("onnx");
+    let reid = onnx.join("person-reidentification-retail-0248.onnx");
+    let text = format!(
+        "icc = \"ignore\"\n[input]\nuri = [{:?}]\nlimit = 16\n[[ops]]\nop = \"resize\"\nshort = 64\n[output]\nuri = {out:?}\n\
+         [[detect]]\nname = \"people\"\nmodel = {:?}\nlabels = \"coco\"\nclasses = [\"person\"]\nscore = 0.4\n\
+         [[detect]]\nname = \"who\"\nmodel = {reid:?}\nhead = \"embed\"\non = \"people\"\n\
+         preprocess = {{ channels = \"bgr\", mean = [0, 0, 0], std = [1, 1, 1] }}\n",
+        media.join("image/coco/val2017"),
+        onnx.join("yolox_nano.onnx"),
+    );
+    std::fs::write(&job, text).unwrap();
+    let output = framemill(&make, &["run", job.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", errors(&output));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/detect/vectors.py");
+    let output = Command::new(&python).args([&script, &out, &reid]).output().unwrap();
+    assert!(output.status.success(), "{}", errors(&output));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    println!("{told}");
+    let number = |key: &str| told[key].as_f64().unwrap();
+    assert!(number("vectors") >= 10.0, "{told}");
+    // Half a step of 15 bits, and what builds of the runtime differ by.
+    assert!(number("worst") < 1e-4 && number("control") > 1e-2, "{told}");
+}

@@ -71,8 +71,13 @@ fn picture(out: &mut String, thumb: &Thumb, sample: &Shown) -> Result<()> {
             let [x1, y1, x2, y2] = mark.corners;
             let [r, g, b] = mark.color;
             let label = escaped(&mark.label);
-            let base = if y1 > 1.5 * letters { y1 - 0.3 * letters } else { y1 + 1.1 * letters };
             // Writing to a string does not fail.
+            if !mark.columns.is_empty() {
+                let runs = mark.columns.iter().map(|[x, y, rows]| format!("M{x} {y}h1v{rows}h-1z"));
+                let path: String = runs.collect();
+                let _ = write!(out, "<path d=\"{path}\" fill=\"rgb({r},{g},{b})\" fill-opacity=\"0.5\"/>");
+            }
+            let base = if y1 > 1.5 * letters { y1 - 0.3 * letters } else { y1 + 1.1 * letters };
             let _ = write!(
                 out,
                 "<g><title>{label}</title><rect x=\"{x1}\" y=\"{y1}\" width=\"{}\" height=\"{}\" fill=\"none\" \

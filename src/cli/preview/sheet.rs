@@ -100,7 +100,7 @@ fn place(at: (u32, u32), picture: &Tensor) -> (u32, u32) {
     (at.0 + (PICTURE.0 - picture.width) / 2, at.1 + PICTURE.1 - picture.height)
 }
 
-/// The picture with its boxes and their labels.
+/// The picture with its masks, its boxes and their labels.
 fn with_marks(thumb: &Thumb, sample: &Shown) -> Tensor {
     let mut canvas = Canvas(thumb.pixels.clone());
     let (w, h) = (thumb.pixels.width, thumb.pixels.height);
@@ -109,6 +109,11 @@ fn with_marks(thumb: &Thumb, sample: &Shown) -> Tensor {
         (value * f64::from(to) / f64::from(from)).round().clamp(0.0, f64::from(to)) as u32
     };
     for mark in marks(&sample.record) {
+        for [x, y, rows] in &mark.columns {
+            let (left, right) = (scale(*x as f64, thumb.sample.0, w), scale((x + 1) as f64, thumb.sample.0, w));
+            let (top, bottom) = (scale(*y as f64, thumb.sample.1, h), scale((y + rows) as f64, thumb.sample.1, h));
+            canvas.tint((left, top), (right - left, bottom - top), mark.color);
+        }
         let [x1, y1, x2, y2] = mark.corners;
         let (x1, x2) = (scale(x1, thumb.sample.0, w), scale(x2, thumb.sample.0, w));
         let (y1, y2) = (scale(y1, thumb.sample.1, h), scale(y2, thumb.sample.1, h));
@@ -154,6 +159,17 @@ impl Canvas {
                 let start = (row as usize * self.0.width as usize + x as usize) * 3;
                 let line = &mut self.0.data[start..start + (x2 - x) as usize * 3];
                 line.chunks_exact_mut(3).for_each(|pixel| pixel.copy_from_slice(&color));
+            }
+        }
+    }
+
+    /// Half of the colour, half of what is there.
+    fn tint(&mut self, (x, y): (u32, u32), (w, h): (u32, u32), color: [u8; 3]) {
+        let (x2, y2) = ((x + w).min(self.0.width), (y + h).min(self.0.height));
+        for (row, column) in (y..y2).flat_map(|row| (x..x2).map(move |column| (row, column))) {
+            let start = (row as usize * self.0.width as usize + column as usize) * 3;
+            for (value, color) in self.0.data[start..start + 3].iter_mut().zip(color) {
+                *value = value.midpoint(color);
             }
         }
     }

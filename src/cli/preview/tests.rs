@@ -401,3 +401,24 @@ fn pages_hold_all_they_need_and_escape_what_they_show() {
     let path = preview(&Output::at(dir.path()), Some(&dir.path().join("page.html")), 2).unwrap();
     assert!(!std::fs::read_to_string(path).unwrap().contains("<rect"), "a box is drawn where there is none");
 }
+
+#[test]
+fn masks_are_drawn_over_the_picture_and_vectors_are_not() {
+    use crate::sink::rle::Rle;
+    // A run from the first column goes on in the second.
+    let mask = Rle::of((4, 3), [0, 0, 4, 3], |x, y| 3 * x + y >= 2 && 3 * x + y < 5);
+    assert_eq!(columns(&mask), [[0, 2, 1], [1, 0, 2]]);
+    let record = json!({ "detections": [
+        { "class": 1, "score": 0.5, "box": [0, 0, 4, 3], "mask": mask, "embedding": null },
+        { "class": 0, "score": 1.0, "box": [0, 0, 4, 3], "mask": null, "embedding": [0.5] },
+        { "class": 0, "score": 1.0, "box": [0, 0, 4, 3], "frame": 1 },
+    ] });
+    let drawn = marks(&record);
+    assert_eq!((drawn.len(), &drawn[0].columns[..]), (1, &[[0, 2, 1], [1, 0, 2]][..]));
+    let thumb = Thumb { pixels: plain(40, 30, [200; 3]), sample: (4, 3), notes: Vec::new() };
+    let sheet = sheet::render("", &[Shown { record, split: None, picture: Ok(thumb) }]);
+    let tinted = MARK.map(|v| v.midpoint(200));
+    let count = sheet.data.as_chunks::<3>().0.iter().filter(|pixel| **pixel == tinted).count();
+    // Three pixels of the sample, 10 x 10 each, less what the box's lines and the label cover.
+    assert!((100..300).contains(&count), "{count}");
+}

@@ -155,8 +155,8 @@ fn layouts_are_recognised_by_their_outputs() {
     assert_eq!(is(&ssd, (320, 240)).unwrap(), Layout::Ssd);
     let seg = [declared("output0", &[1, 116, 8400]), declared("output1", &[1, 32, 160, 160])];
     assert_eq!(is(&seg, (640, 640)).unwrap(), Layout::Yolov8);
-    let e = is(&[declared("x", &[1, 1000])], (224, 224)).unwrap_err();
-    assert!(e.message.contains("x [1, 1000]") && e.message.contains("yolox") && e.exit_code() == 2, "{e}");
+    let e = is(&[declared("x", &[1, 7, 9])], (224, 224)).unwrap_err();
+    assert!(e.message.contains("x [1, 7, 9]") && e.message.contains("yolox") && e.exit_code() == 2, "{e}");
     let plates = [declared("output", &[1, 6300, 15])];
     let e = is(&plates, (320, 320)).unwrap_err();
     assert!(e.message.contains("10 classes") && e.message.contains("yolov5:points=4"), "{e}");
@@ -169,11 +169,78 @@ fn layouts_are_recognised_by_their_outputs() {
 #[test]
 fn outputs_of_another_head_are_an_error() {
     for layout in Layout::ALL {
-        let head = Head { layout, points: 0 };
-        let e = head.decode(&[output("odd", &[5], vec![0.0; 5])], (32, 32), 0.5).unwrap_err();
-        assert!(e.message.contains("odd [?, 5]") && e.message.contains(layout.name()), "{e}");
+        let head = Head::of(layout);
+        let e = head.decode(&[output("odd", &[2, 3], vec![0.0; 6])], (32, 32), 0.5).unwrap_err();
+        assert!(e.message.contains("odd [?, 2, 3]") && e.message.contains(layout.name()), "{e}");
         assert_eq!(layout.name().parse::<Head>().unwrap(), head);
     }
     assert!("yolov99".parse::<Head>().unwrap_err().message.contains("yolov99"));
     assert!("yolox:points=3".parse::<Head>().is_err());
+}
+
+#[test]
+fn classes_come_from_logits_or_shares() {
+    let classes = |head: &str, values: &[f32]| {
+        let found = head.parse::<Head>().unwrap();
+        let found = found.decode(&[output("o", &[values.len(), 1, 1], values.to_vec())], (32, 16), 0.0).unwrap();
+        assert!(found.iter().all(|f| f.bounds == [0.0, 0.0, 32.0, 16.0]));
+        found.iter().map(|f| (f.class, (f.score * 1e4).round() / 1e4)).collect::<Vec<_>>()
+    };
+    let logits = [0.0, (3.0f32).ln()];
+    assert_eq!(classes("classify", &logits), [(0, 0.25), (1, 0.75)]);
+    assert_eq!(classes("classify", &[0.25, 0.75]), [(0, 0.25), (1, 0.75)]);
+    assert_ne!(classes("classify:logits", &[0.25, 0.75]), [(0, 0.25), (1, 0.75)]);
+    // Of labels that do not exclude each other.
+    assert_eq!(classes("classify:probabilities", &[0.9, 0.8]), [(0, 0.9), (1, 0.8)]);
+    assert_eq!(classes("classify", &[0.3]), [(0, 0.3)]);
+    assert_eq!(classes("classify:logits", &[(3.0f32).ln()]), [(0, 0.75)]);
+    for head in ["classify", "classify:logits", "classify:probabilities", "embed"] {
+        assert_eq!(head.parse::<Head>().unwrap().to_string(), head);
+    }
+    assert!("embed:logits".parse::<Head>().is_err() && "classify:points=3".parse::<Head>().is_err());
+    let found = decode("embed", &[output("o", &[3], vec![1.0, -2.0, 0.5])]);
+    assert_eq!((found.len(), &found[0].embedding[..]), (1, &[1.0, -2.0, 0.5][..]));
+}
+
+#[test]
+fn masks_are_sums_of_prototypes() {
+    // Two prototypes of 4 x 4: the left half, and everything.
+    let left: Vec<f32> = (0..16).map(|i| if i % 4 < 2 { 1.0 } else { 0.0 }).collect();
+    let protos = || output("output1", &[2, 4, 4], [left.clone(), vec![1.0; 16]].concat());
+    let with_masks = |head: &str, objects: Output| {
+        let mut found = decode(head, &[objects, protos()]);
+        masks::attach(&mut found, &[output("o", &[1], vec![0.0]), protos()], (32, 32));
+        found
+    };
+    // The left half less a half of everything: 0.5 there, -0.5 elsewhere, 0 in the middle between.
+    let v8: Vec<f32> = vec![16.0, 16.0, 24.0, 16.0, 0.1, 0.9, 1.0, -0.5];
+    let v5 = output("o", &[1, 9], vec![16.0, 16.0, 24.0, 16.0, 1.0, 0.1, 0.9, 1.0, -0.5]);
+    let end = output("o", &[1, 8], vec![4.0, 8.0, 28.0, 24.0, 0.9, 1.0, 1.0, -0.5]);
+    for (head, objects) in [("yolov8", output("o", &[8, 1], v8)), ("yolov5", v5), ("end2end", end)] {
+        let found = with_masks(head, objects);
+        one(&found, 1, 0.9, [4.0, 8.0, 28.0, 24.0]);
+        let patch = found[0].mask.as_ref().unwrap();
+        assert!(patch.has(4.5, 9.0) && patch.has(15.9, 20.0), "{head}: {patch:?}");
+        assert!(!patch.has(16.1, 20.0) && !patch.has(27.0, 9.0), "{head}: {patch:?}");
+    }
+}
+
+#[test]
+fn pictures_as_a_whole_are_recognised_or_asked_about() {
+    let is = |name: &str, shape: &[i64], labels| {
+        Head::recognise(&[declared(name, shape)], (224, 224), labels).map(|h| h.layout)
+    };
+    assert_eq!(is("x", &[1, 1000], 0).unwrap(), Layout::Classify);
+    assert_eq!(is("x", &[-1, 7], 7).unwrap(), Layout::Classify);
+    assert_eq!(is("probs", &[1, 7, 1, 1], 0).unwrap(), Layout::Classify);
+    assert_eq!(is("image_embeds", &[1, 512], 0).unwrap(), Layout::Embed);
+    let e = is("Identity:0", &[1, 256], 0).unwrap_err();
+    assert!(e.message.contains("256 values") && e.message.contains("classify or embed"), "{e}");
+    let seg = |objects: &[i64]| {
+        let outputs = [declared("output0", objects), declared("output1", &[1, 32, 160, 160])];
+        Head::recognise(&outputs, (640, 640), 0).map(|h| (h.layout, h.classes(&outputs)))
+    };
+    assert_eq!(seg(&[1, 25200, 117]).unwrap(), (Layout::Yolov5, Some(80)));
+    assert_eq!(seg(&[1, 116, 8400]).unwrap(), (Layout::Yolov8, Some(80)));
+    assert_eq!(seg(&[1, 300, 38]).unwrap(), (Layout::End2end, None));
 }

@@ -486,7 +486,8 @@ impl<'a, 'b> Walk<'a, 'b> {
             self.take_held()?;
         }
         let needed = decision.take_this || decision.hold_this;
-        let clipping = self.clips.as_ref().is_some_and(|c| !c.is_idle());
+        // A clip that the frame before begins goes on with this one.
+        let clipping = self.clips.as_ref().is_some_and(|c| !c.is_idle() || decision.take_previous);
         if needed || clipping || self.clips.is_some() {
             let moment = self.moment(&meta, pts)?;
             let frame = if needed || clipping { Some(self.picture(meta, pts)?) } else { None };
