@@ -385,6 +385,14 @@ impl Selector {
         Rational::reduced(time.num, time.den).or_else(|| Rational::reduced(time.floor(), 1))
     }
 
+    /// Where the frame at `wanted` (see [`Selector::next_wanted`]) or the first behind it is the only one that matters until
+    /// another time, that time; frames before it may then be left out as well.
+    pub fn wanted_after(&self, wanted: Rational) -> Option<Rational> {
+        let Method::Next(step) = &self.method else { return None };
+        let next = (in_steps(wanted.exact(), *step).floor() + 1) * i128::from(step.num());
+        Rational::reduced(next, step.den().into())
+    }
+
     /// True when no frame that comes later can be wanted; only then may the rest of the stream be left unread.
     pub fn done(&self) -> bool {
         let exhausted = match (&self.method, self.last) {

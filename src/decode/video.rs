@@ -148,6 +148,15 @@ enum Indexed {
     Fit(PacketIndex),
 }
 
+/// One wanted frame among many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Only {
+    /// It is the first with this time or a later one, in ticks.
+    pub from: i64,
+    /// No other one is wanted before this time.
+    pub until: i64,
+}
+
 /// What a seek still has to show.
 #[derive(Debug, Clone, Copy)]
 struct LeadIn {
@@ -201,6 +210,10 @@ pub struct VideoReader {
     /// A packet that was read in advance is waiting in `packet`.
     waiting: bool,
     draining: bool,
+    /// Place in decoding order of the last packet that is needed before the next jump.
+    stop: Option<usize>,
+    /// It was reached: the decoder gives what it holds, and is to be begun elsewhere.
+    stopped: bool,
     ended: bool,
     lead_in: Option<LeadIn>,
     /// Key samples are not clean starts by themselves: go back one more.
@@ -278,6 +291,8 @@ impl VideoReader {
             cursor: Some(0),
             waiting: false,
             draining: false,
+            stop: None,
+            stopped: false,
             ended: false,
             lead_in: None,
             open_gops: false,

@@ -141,6 +141,17 @@ impl PacketIndex {
         Some(self.by_pts[self.by_pts.binary_search_by_key(&pts, |&(p, _)| p).ok()?].1)
     }
 
+    /// The place in decoding order of the packet of the first shown frame at `pts` or later.
+    pub fn first_from(&self, pts: i64) -> Option<usize> {
+        let first = self.by_pts.partition_point(|&(p, _)| p < pts);
+        self.by_pts[first..].iter().map(|&(_, at)| at).find(|&at| !self.entries[at].discard)
+    }
+
+    /// True where all packets begin within `bytes`.
+    pub fn fits(&self, bytes: u64) -> bool {
+        self.entries.iter().all(|e| u64::try_from(e.position).is_ok_and(|at| at < bytes))
+    }
+
     /// Number, among the key samples, of the last one that is not after `target` (`strictly`: that is before it), is
     /// shown, and behind which all packets of frames from `target` on lie.
     pub fn key_for(&self, target: i64, strictly: bool) -> Option<usize> {

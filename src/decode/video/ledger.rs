@@ -72,6 +72,14 @@ impl Ledger {
         Some(entry)
     }
 
+    /// A picture that came is not to count.
+    pub fn put_back(&mut self, pts: i64) {
+        if let Some(at) = self.inside.iter().position(|(_, e)| e.pts == Some(pts)) {
+            self.inside.remove(at);
+            self.held_back += 1;
+        }
+    }
+
     /// No more pictures come of what is inside.
     pub fn end(&mut self) {
         self.ended = true;

@@ -67,10 +67,45 @@ impl VideoReader {
     /// at `pts`). Jumps to the last key sample not after it instead of decoding what lies between, where that is sound
     /// and spares work; true where it jumped. [`advance`](Self::advance) then goes on with that key sample's frame.
     ///
+    /// Where it would be jumped on from the frame that is wanted `only`, no packet is decoded behind that frame's, and frames
+    /// before it may be left out. Whatever is asked for afterwards, what [`advance`](Self::advance) gives behind it is whole.
+    /// Where there is no such frame in a file that is all there, the video ends.
+    ///
     /// # Errors
     /// Those of [`open`](Self::open).
-    pub fn wanted_seek(&mut self, pts: i64) -> Result<bool> {
-        self.jump(pts).map_err(|e| e.context(&self.uri))
+    pub fn wanted_seek(&mut self, pts: i64, only: Option<Only>) -> Result<bool> {
+        if only.is_some_and(|only| self.nothing_from(only.from)) {
+            self.forget_decoder();
+            self.ended = true;
+            return Ok(false);
+        }
+        let jumped = self.jump(pts).map_err(|e| e.context(&self.uri))?;
+        self.stop = only.and_then(|only| self.last_needed(only));
+        Ok(jumped)
+    }
+
+    /// No frame has this time or a later one, as the packets of a whole file tell.
+    fn nothing_from(&self, pts: i64) -> bool {
+        let Indexed::Fit(index) = &self.index else { return false };
+        !self.damaged() && index.first_from(pts).is_none() && index.fits(self.source.len())
+    }
+
+    /// Place of the packet of the only frame that is wanted before a jump.
+    fn last_needed(&self, only: Only) -> Option<usize> {
+        if self.options.keyframes_only || self.options.deinterlace != Deinterlace::Off {
+            return None;
+        }
+        let Indexed::Fit(index) = &self.index else { return None };
+        let wanted = index.first_from(only.from)?;
+        let start = index.key_for(only.until, false)?.checked_sub(usize::from(self.open_gops))?;
+        (index.key(start).at > wanted).then_some(wanted)
+    }
+
+    /// Something behind the wanted frame is asked for after all: decoding begins anew, for what comes behind the last one.
+    pub(super) fn go_on(&mut self) -> Result<()> {
+        self.stop = None;
+        let last = self.ledger.last_shown();
+        self.begin(LeadIn { floor: last.map_or(i64::MIN, |last| last + 1), proof: Proof::Before, margin: 1 })
     }
 
     fn jump(&mut self, pts: i64) -> Result<bool> {
@@ -84,8 +119,11 @@ impl VideoReader {
         // What the decoder already holds is lost by a jump. How far it has read is judged by the frame that is shown,
         // not by the packets that its threads took in advance: what is counted must not depend on them.
         let held = HELD + 2 * usize::try_from(self.decoder.delay()).unwrap_or(0);
+        let stop = self.stop;
         let Some(index) = self.index()? else { return Ok(false) };
         let Some(place) = shown.and_then(|pts| index.place(pts)) else { return Ok(false) };
+        // Nothing behind the frame that is shown was taken where it was known to be the last.
+        let held = if stop == Some(place) { 0 } else { held };
         let Some(key) = index.key_for(pts, false) else { return Ok(false) };
         let Some(start) = key.checked_sub(margin) else { return Ok(false) };
         if index.key(start).at <= place + held {
@@ -158,6 +196,7 @@ impl VideoReader {
         self.ledger.leave();
         self.waiting = false;
         self.draining = false;
+        (self.stop, self.stopped) = (None, false);
         self.ended = false;
     }
 

@@ -10,7 +10,9 @@ impl VideoReader {
         let mut failures = 0;
         while !self.ended {
             match self.receive() {
+                Receive::Picture if self.beyond() => {}
                 Receive::Picture => return self.look().map(Some),
+                Receive::End | Receive::Hungry if self.stopped => self.go_on()?,
                 Receive::End => self.end(),
                 Receive::Hungry if self.draining => self.end(),
                 Receive::Hungry => {
@@ -29,6 +31,18 @@ impl VideoReader {
             }
         }
         Ok(None)
+    }
+
+    /// The picture is of a packet behind the last one that is needed, which was there before that was known: how many such
+    /// there are depends on the decoder's threads, so they do not count.
+    fn beyond(&mut self) -> bool {
+        let (Some(stop), Indexed::Fit(index)) = (self.stop, &self.index) else { return false };
+        let Some(pts) = self.picture.info().pts.filter(|pts| *pts < index.entry(stop).pts) else { return false };
+        let beyond = index.place(pts).is_some_and(|at| at > stop);
+        if beyond {
+            self.ledger.put_back(pts);
+        }
+        beyond
     }
 
     /// The decoder's next picture; the test decoder fails here as it is told.
@@ -74,7 +88,9 @@ impl VideoReader {
 
     /// Gives the decoder one more packet, or the end.
     fn feed(&mut self) -> Result<()> {
-        if !self.fetch()? {
+        let next = self.cursor.map(|cursor| cursor - usize::from(self.waiting));
+        self.stopped = next.zip(self.stop).is_some_and(|(next, stop)| next > stop);
+        if self.stopped || !self.fetch()? {
             self.draining = true;
             if let Err(error) = self.decoder.send(None) {
                 self.fault(error);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::decode::route::{Demand, Kind};
-use crate::decode::video::{Deinterlace, Fields, FrameMeta, VideoOptions, VideoReader};
+use crate::decode::video::{Deinterlace, Fields, FrameMeta, Only, VideoOptions, VideoReader};
 use crate::frame::PixelFormat;
 use crate::geometry::Orientation;
 use crate::job::{self, Fallback, Orient};
@@ -444,10 +444,21 @@ impl<'a, 'b> Walk<'a, 'b> {
 
     /// Ticks of a time since the stream's start, rounded down.
     fn ticks(&self, time: Rational) -> Option<i64> {
+        self.ticks_and_rest(time).map(|(ticks, _)| ticks)
+    }
+
+    /// The same, rounded up.
+    fn ticks_up(&self, time: Rational) -> Option<i64> {
+        self.ticks_and_rest(time).and_then(|(ticks, rest)| ticks.checked_add(i64::from(rest)))
+    }
+
+    /// Ticks of a time since the stream's start, and whether it lies behind them.
+    fn ticks_and_rest(&self, time: Rational) -> Option<(i64, bool)> {
         let (num, den) = self.reader.info().time_base;
         let ticks = i128::from(time.num()) * i128::from(den);
-        let ticks = ticks.div_euclid(i128::from(time.den()) * i128::from(num));
-        i64::try_from(i128::from(self.t0) + ticks).ok()
+        let unit = i128::from(time.den()) * i128::from(num);
+        let whole = i64::try_from(i128::from(self.t0) + ticks.div_euclid(unit)).ok()?;
+        Some((whole, ticks.rem_euclid(unit) != 0))
     }
 
     /// Jumps over what no rule asks for, where that is sound.
@@ -455,9 +466,17 @@ impl<'a, 'b> Walk<'a, 'b> {
         if self.careful || self.clips.as_ref().is_some_and(|c| !c.is_idle()) {
             return Ok(());
         }
-        let wanted = self.selector.as_ref().and_then(Selector::next_wanted).and_then(|t| self.ticks(t));
-        if let Some(wanted) = wanted {
-            self.reader.wanted_seek(wanted)?;
+        let Some(selector) = &self.selector else { return Ok(()) };
+        let wanted = selector.next_wanted();
+        // The frames of a clip, and those that scenes are found in, are all wanted.
+        let alone = self.clips.is_none() && self.scenes.is_none();
+        let only = |wanted: Rational| {
+            let until = self.ticks(selector.wanted_after(wanted)?)?;
+            Some(Only { from: self.ticks_up(wanted)?, until })
+        };
+        let only = wanted.filter(|_| alone).and_then(only);
+        if let Some(wanted) = wanted.and_then(|t| self.ticks(t)) {
+            self.reader.wanted_seek(wanted, only)?;
         }
         Ok(())
     }
