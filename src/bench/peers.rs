@@ -137,7 +137,7 @@ impl Peer {
         &self.command.name
     }
 
-    /// Half of its interval over its median; none where it is not measured.
+    /// Seconds of a run; none where there was no round.
     pub fn wall(&self) -> Option<Estimate> {
         Estimate::of(self.spent.iter().map(|s| s.wall).collect())
     }

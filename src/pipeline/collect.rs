@@ -172,7 +172,7 @@ impl<'a, W: Write> Collector<'a, W> {
                 let split = info.units.first().and_then(|u| info.plan.split(u));
                 let columns = &info.plan.header.columns;
                 let (format, details) = (shared.job.file.output.format, shared.job.details());
-                Some(ShardWriter::detailed(out, split, info.task, &shared.worker, format, columns, details)?)
+                Some(ShardWriter::begin(out, split, info.task, &shared.worker, format, columns, details)?)
             }
             None => None,
         };

@@ -243,20 +243,8 @@ pub struct ShardWriter {
 
 impl ShardWriter {
     /// Starts the shard of `task` in `out`, or in its folder `split`. `worker` names this process's temporaries: no two
-    /// that live at the same time may share it.
+    /// that live at the same time may share it. `details` are what its detections have.
     pub fn begin(
-        out: &Output,
-        split: Option<&str>,
-        task: u64,
-        worker: &str,
-        format: Format,
-        columns: &[Column],
-    ) -> Result<Self> {
-        Self::detailed(out, split, task, worker, format, columns, Details::default())
-    }
-
-    /// The same where detections have `details`.
-    pub fn detailed(
         out: &Output,
         split: Option<&str>,
         task: u64,
@@ -271,7 +259,7 @@ impl ShardWriter {
             Format::Images => Box::new(images::FolderBody::create(scratch.path("images"))?),
             Format::Tensors => Box::new(tensors::ArrayBody::new(scratch.path("data.array"))),
         };
-        let table = TableWriter::detailed(hashed_file(&scratch.path("table.parquet"))?, columns, details)?;
+        let table = TableWriter::new(hashed_file(&scratch.path("table.parquet"))?, columns, details)?;
         let prefix = split.map(|s| format!("{s}/")).unwrap_or_default();
         let (scenes, keys) = (Vec::new(), HashSet::new());
         Ok(ShardWriter { out: out.clone(), prefix, task, body, table, scenes, keys, scratch })
@@ -385,7 +373,8 @@ mod tests {
     }
 
     fn shard(out: &Path, worker: &str, format: Format, samples: &[u8]) -> Finished {
-        let mut writer = ShardWriter::begin(&Output::at(out), Some("train"), 7, worker, format, &[]).unwrap();
+        let mut writer =
+            ShardWriter::begin(&Output::at(out), Some("train"), 7, worker, format, &[], Details::default()).unwrap();
         samples.iter().for_each(|i| writer.write(sample(*i, format)).unwrap());
         writer.finish().unwrap()
     }
@@ -440,7 +429,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             drop(shard(dir.path(), "w", format, &[1]));
             shard(dir.path(), "w", format, &[1]).abort().unwrap();
-            let mut writer = ShardWriter::begin(&Output::at(dir.path()), None, 0, "w", format, &[]).unwrap();
+            let mut writer =
+                ShardWriter::begin(&Output::at(dir.path()), None, 0, "w", format, &[], Details::default()).unwrap();
             writer.write(sample(1, format)).unwrap();
             writer.abort().unwrap();
             assert!(tree(dir.path()).is_empty());
@@ -452,7 +442,9 @@ mod tests {
     fn guesses_of_the_number_of_samples_change_nothing() {
         let written = |guesses: [Option<usize>; 3]| {
             let dir = tempfile::tempdir().unwrap();
-            let mut writer = ShardWriter::begin(&Output::at(dir.path()), None, 7, "w", Format::Tensors, &[]).unwrap();
+            let mut writer =
+                ShardWriter::begin(&Output::at(dir.path()), None, 7, "w", Format::Tensors, &[], Details::default())
+                    .unwrap();
             for (i, guess) in (1..).zip(guesses) {
                 guess.into_iter().for_each(|samples| writer.expect(samples));
                 writer.write(sample(i, Format::Tensors)).unwrap();
@@ -558,14 +550,16 @@ mod tests {
         assert_eq!(error.exit_code(), 74);
         assert!(error.message.contains("no space left") && error.message.contains("out/shard.tar"), "{error}");
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let error = TableWriter::new(full, &[]).and_then(TableWriter::finish).unwrap_err();
+        let error = TableWriter::new(full, &[], Details::default()).and_then(TableWriter::finish).unwrap_err();
         assert_eq!(error.exit_code(), 74, "{error}");
     }
 
     #[test]
     fn wrong_samples_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = ShardWriter::begin(&Output::at(dir.path()), None, 0, "w", Format::Tensors, &[]).unwrap();
+        let mut writer =
+            ShardWriter::begin(&Output::at(dir.path()), None, 0, "w", Format::Tensors, &[], Details::default())
+                .unwrap();
         writer.write(sample(1, Format::Tensors)).unwrap();
         assert_eq!(writer.write(sample(1, Format::Tensors)).unwrap_err().exit_code(), 70, "a key that is there");
         let other = Sample { shape: vec![1, 4, 3], ..sample(2, Format::Tensors) };
@@ -587,7 +581,9 @@ mod tests {
     #[test]
     fn tensors_in_bf16_go_to_safetensors() {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = ShardWriter::begin(&Output::at(dir.path()), None, 3, "w", Format::Tensors, &[]).unwrap();
+        let mut writer =
+            ShardWriter::begin(&Output::at(dir.path()), None, 3, "w", Format::Tensors, &[], Details::default())
+                .unwrap();
         for i in 0..3 {
             let data = vec![i; 24];
             writer.write(Sample { data, dtype: Dtype::Bf16, ..sample(i, Format::Tensors) }).unwrap();

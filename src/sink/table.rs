@@ -49,13 +49,8 @@ pub struct TableWriter<W: Write + Send> {
 }
 
 impl<W: Write + Send> TableWriter<W> {
-    /// Starts a table whose records carry values of `columns`.
-    pub fn new(inner: W, columns: &[Column]) -> Result<Self> {
-        Self::detailed(inner, columns, Details::default())
-    }
-
-    /// The same where detections have `details`.
-    pub fn detailed(inner: W, columns: &[Column], details: Details) -> Result<Self> {
+    /// Starts a table whose records carry values of `columns` and whose detections have `details`.
+    pub fn new(inner: W, columns: &[Column], details: Details) -> Result<Self> {
         let schema = schema(columns, details)?;
         let writer = ArrowWriter::try_new(inner, schema.clone(), Some(properties())).map_err(write_failed)?;
         let columns = columns.to_vec();
@@ -507,7 +502,7 @@ mod tests {
     }
 
     fn table(n: usize) -> Vec<u8> {
-        let mut writer = TableWriter::new(Vec::new(), &columns()).unwrap();
+        let mut writer = TableWriter::new(Vec::new(), &columns(), Details::default()).unwrap();
         (0..n).for_each(|i| writer.write(record(i)).unwrap());
         writer.finish().unwrap()
     }
@@ -540,7 +535,7 @@ mod tests {
             }
             record
         };
-        let mut writer = TableWriter::detailed(Vec::new(), &columns(), details).unwrap();
+        let mut writer = TableWriter::new(Vec::new(), &columns(), details).unwrap();
         (0..20).for_each(|i| writer.write(detailed(i)).unwrap());
         std::fs::write(&path, writer.finish().unwrap()).unwrap();
         let rows = read_rows(&path).unwrap();
@@ -555,7 +550,7 @@ mod tests {
 
     #[test]
     fn row_groups_are_bounded_by_what_they_hold() {
-        let mut writer = TableWriter::new(Vec::new(), &[]).unwrap();
+        let mut writer = TableWriter::new(Vec::new(), &[], Details::default()).unwrap();
         let heavy = Record { uri: "u".repeat(GROUP_BYTES / 4), ..Default::default() };
         for _ in 0..8 {
             writer.write(heavy.clone()).unwrap();
@@ -565,7 +560,7 @@ mod tests {
 
     #[test]
     fn a_cell_of_another_type_is_a_bug() {
-        let mut writer = TableWriter::new(Vec::new(), &columns()).unwrap();
+        let mut writer = TableWriter::new(Vec::new(), &columns(), Details::default()).unwrap();
         writer.write(Record { columns: vec![Cell::Integer(1)], ..Default::default() }).unwrap();
         assert_eq!(writer.finish().unwrap_err().exit_code(), 70);
     }
@@ -575,7 +570,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = Output::at(dir.path());
         out.replace("a", &table(1)).unwrap();
-        out.replace("b", &TableWriter::new(Vec::new(), &[]).unwrap().finish().unwrap()).unwrap();
+        out.replace("b", &TableWriter::new(Vec::new(), &[], Details::default()).unwrap().finish().unwrap()).unwrap();
         let error = merge_csv(&out, &["a".into(), "b".into()], "records.csv").unwrap_err();
         assert!(error.message.contains("different columns"), "{error}");
         assert!(!dir.path().join("records.csv").exists());

@@ -51,7 +51,7 @@ struct Part {
     pieces: i64,
 }
 
-/// Spans that did not reach the collector.
+/// How many spans reached the collector, and why others did not.
 #[derive(Debug, Default)]
 struct Sent {
     spans: u64,

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::sink::record::{Detection, Media, Record};
+use crate::sink::record::{Details, Detection, Media, Record};
 use crate::sink::{Format, Sample, ShardWriter};
 
 /// Size of the samples: eleven times that fills a cell.
@@ -103,7 +103,8 @@ fn sample(kind: Kind, i: usize) -> Sample {
 }
 
 fn write(out: &Path, split: Option<&str>, task: u64, kind: Kind, samples: std::ops::Range<usize>) {
-    let mut writer = ShardWriter::begin(&Output::at(out), split, task, "w", kind.format, &[]).unwrap();
+    let mut writer =
+        ShardWriter::begin(&Output::at(out), split, task, "w", kind.format, &[], Details::default()).unwrap();
     samples.for_each(|i| writer.write(sample(kind, i)).unwrap());
     writer.finish().unwrap().publish().unwrap();
 }
@@ -326,7 +327,8 @@ fn what_cannot_be_read_says_so_in_its_place() {
 fn a_field_that_looks_like_a_picture_is_not_shown() {
     for format in [Format::Webdataset, Format::Images] {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = ShardWriter::begin(&Output::at(dir.path()), None, 0, "w", format, &[]).unwrap();
+        let mut writer =
+            ShardWriter::begin(&Output::at(dir.path()), None, 0, "w", format, &[], Details::default()).unwrap();
         let mut one = sample(Kind { encoding: Encoding::Jpeg(95), format, ..Kind::default() }, 0);
         one.fields = vec![("png".into(), b"a mask".to_vec()), ("seg.png".into(), b"another".to_vec())];
         writer.write(one).unwrap();
