@@ -315,8 +315,8 @@ impl Selector {
 
     /// Judges the next frame in presentation order.
     ///
-    /// Every frame may be pushed. A frame may be left out when the frame behind it, too, is earlier than
-    /// [`Selector::next_wanted`]; in a unit that does not begin with the stream, the first frame pushed must lie before
+    /// Every frame may be pushed. A frame may be left out when the frame behind it is not later than
+    /// [`Selector::next_wanted`], and see [`Selector::wanted_after`]; in a unit that does not begin with the stream, the first frame pushed must lie before
     /// the unit.
     pub fn push(&mut self, pts: i64, keyframe: bool) -> Decision {
         if self.ended {
@@ -359,8 +359,8 @@ impl Selector {
         }
     }
 
-    /// The earliest time since the stream's start from which frames matter: the frame directly before it and all behind
-    /// it must be pushed. `None` when nothing more can be wanted ([`Selector::done`]) and while every frame matters.
+    /// The earliest time since the stream's start from which frames matter: all behind it must be pushed, and the frame
+    /// directly before it unless one lies exactly there. `None` when nothing more can be wanted ([`Selector::done`]) and while every frame matters.
     ///
     /// It relies on timestamps that do not run backwards.
     pub fn next_wanted(&self) -> Option<Rational> {
@@ -378,8 +378,10 @@ impl Selector {
             }),
             (Method::Shown { wanted, .. }, Some(last)) => wanted.time(wanted.before(last.t)),
         };
-        let from_start = self.start.filter(|_| self.filters_frames());
-        let from_unit = self.unit.0.map(|pts| self.time(pts));
+        // Where a frame is judged by the one before it, those before a part or a unit matter as well.
+        let judged = matches!(self.method, Method::Next(_) | Method::Nearest(_)) && self.last.is_some();
+        let from_start = self.start.filter(|_| self.filters_frames() && !judged);
+        let from_unit = self.unit.0.filter(|_| !judged).map(|pts| self.time(pts));
         let time = [from_rule, from_start, from_unit].into_iter().flatten().max()?;
         // An earlier time is as good where the exact one does not fit the type.
         Rational::reduced(time.num, time.den).or_else(|| Rational::reduced(time.floor(), 1))
@@ -388,7 +390,7 @@ impl Selector {
     /// Where the frame at `wanted` (see [`Selector::next_wanted`]) or the first behind it is the only one that matters until
     /// another time, that time; frames before it may then be left out as well.
     pub fn wanted_after(&self, wanted: Rational) -> Option<Rational> {
-        let Method::Next(step) = &self.method else { return None };
+        let (Method::Next(step), Some(_)) = (&self.method, self.last) else { return None };
         let next = (in_steps(wanted.exact(), *step).floor() + 1) * i128::from(step.num());
         Rational::reduced(next, step.den().into())
     }

@@ -27,7 +27,13 @@ fn select(
         if selector.done() {
             break;
         }
-        if skip && selector.next_wanted().is_some_and(|wanted| time(index + 1).is_some_and(|next| next < wanted)) {
+        let needless = |wanted: Rational| {
+            // A first frame has to be seen before all that is judged by it.
+            let (begun, alone) = (selector.last_pts().is_some(), selector.wanted_after(wanted).is_some());
+            let early = time(index).is_some_and(|t| t < wanted);
+            time(index + 1).is_some_and(|next| next < wanted || begun && early && next == wanted) || alone && early
+        };
+        if skip && selector.next_wanted().is_some_and(needless) {
             continue;
         }
         let decision = selector.push(stream.pts[index], stream.keys[index]);
@@ -303,6 +309,7 @@ fn skipping_is_possible_where_it_pays() {
     assert_eq!(selector.next_wanted(), None);
     assert!(selector.push(100, true).take_this);
     assert_eq!(selector.next_wanted(), Some(Rational::seconds(60)));
+    assert_eq!(selector.wanted_after(Rational::seconds(60)), Some(Rational::seconds(120)));
     let at = Sampling { rule: Rule::At(vec![Rational::seconds(7)]), ..Sampling::default() };
     let mut selector = Selector::new(&at, (1, 1), 0, None, (None, None)).unwrap();
     assert_eq!(selector.next_wanted(), Some(Rational::seconds(7)));

@@ -260,6 +260,16 @@ mod tests {
     }
 
     #[test]
+    fn the_first_frame_from_a_time_is_one_that_is_shown() {
+        let mut list = packets(&[(0, true), (3, false), (1, false), (2, false), (6, true)]);
+        list[3].discard = true;
+        let index = PacketIndex::new(list, 1, false).unwrap();
+        let first = [0, 1, 2, 3, 4, 6, 7].map(|pts| index.first_from(pts));
+        assert_eq!(first, [Some(0), Some(2), Some(1), Some(1), Some(4), Some(4), None], "2 is not shown");
+        assert!(index.fits(401) && !index.fits(400), "the last packet begins at 400");
+    }
+
+    #[test]
     fn irregular_packets_are_not_indexed() {
         let good = [(0, true), (2, false), (1, false), (3, false)];
         assert!(PacketIndex::new(packets(&good), 1, false).is_some());

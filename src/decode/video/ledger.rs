@@ -198,6 +198,17 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_that_is_put_back_was_never_read() {
+        let mut ledger = Ledger::default();
+        [0, 2, 1].into_iter().for_each(|pts| ledger.packet(entry(pts)));
+        assert!(ledger.picture(Some(0)).is_some());
+        ledger.put_back(1);
+        assert!(ledger.picture(Some(2)).is_some());
+        assert_eq!((ledger.packets(), ledger.losses()), (2, Losses::default()));
+        balance(&ledger, 2);
+    }
+
+    #[test]
     fn whoever_waits_too_long_is_lost() {
         let mut ledger = Ledger::default();
         (0..300).for_each(|pts| ledger.packet(entry(pts)));
