@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use framemill::sink::encode::{Encoding, encode, raw, shape};
-use framemill::sink::record::{Cell, Column, ColumnType, Detection, Record};
+use framemill::sink::record::{Cell, Column, ColumnType, Details, Detection, Record};
 use framemill::sink::webdataset::TarStream;
 use framemill::sink::{Format, Sample, ShardWriter, table};
 use framemill::store::{Object, Output};
@@ -125,7 +125,8 @@ fn shard(
     encoding: &Encoding,
     n: u32,
 ) -> (Vec<Object>, Vec<Value>) {
-    let mut writer = ShardWriter::begin(&Output::at(out), None, task, worker, format, &columns()).unwrap();
+    let mut writer =
+        ShardWriter::begin(&Output::at(out), None, task, worker, format, &columns(), Details::default()).unwrap();
     let mut expected = Vec::new();
     for i in 0..n {
         let mut sample = sample(i + 100 * task as u32, encoding, format == Format::Tensors);
