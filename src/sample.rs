@@ -316,19 +316,18 @@ impl Selector {
     /// Judges the next frame in presentation order.
     ///
     /// Every frame may be pushed. A frame may be left out when the frame behind it is not later than
-    /// [`Selector::next_wanted`], and see [`Selector::wanted_after`]; in a unit that does not begin with the stream, the first frame pushed must lie before
-    /// the unit.
+    /// [`Selector::next_wanted`], and where [`Selector::chooses`] does not choose it; in a unit that does not begin with
+    /// the stream, the first frame pushed must lie before the unit.
     pub fn push(&mut self, pts: i64, keyframe: bool) -> Decision {
         if self.ended {
             return Decision::default();
         }
         let t = self.time(pts);
-        // Wanted times lie before `end` too, so the part ends here also where they are what `end` keeps.
-        let behind = self.unit.1.is_some_and(|end| pts >= end) || self.end.is_some_and(|end| t >= end);
+        let behind = self.is_behind(pts, t);
         let before = self.unit.0.is_some_and(|start| pts < start)
             || (self.filters_frames() && self.start.is_some_and(|start| t < start));
         let open = !behind && !before;
-        let (previous, this, may_hold) = self.judge(t, keyframe);
+        let (previous, this, may_hold) = self.judge(self.last.map(|last| last.t), t, keyframe);
         let take_previous = previous && self.last.is_some_and(|last| last.open && !last.taken);
         let take_this = this && open;
         self.last = Some(Last { pts, t, open, taken: take_this });
@@ -344,7 +343,11 @@ impl Selector {
             return false;
         };
         self.ended = true;
-        let t = last.t;
+        self.last_answers(last.t)
+    }
+
+    /// Whether a frame at `t` with none behind it answers a wanted time from there to the stream's end.
+    fn last_answers(&self, t: Exact) -> bool {
         match &self.method {
             Method::All | Method::Keyframes | Method::Next(_) => false,
             Method::Nearest(step) => self.stream_end.is_some_and(|end| {
@@ -387,12 +390,20 @@ impl Selector {
         Rational::reduced(time.num, time.den).or_else(|| Rational::reduced(time.floor(), 1))
     }
 
-    /// Where the frame at `wanted` (see [`Selector::next_wanted`]) or the first behind it is the only one that matters until
-    /// another time, that time; frames before it may then be left out as well.
-    pub fn wanted_after(&self, wanted: Rational) -> Option<Rational> {
-        let (Method::Next(step), Some(_)) = (&self.method, self.last) else { return None };
-        let next = (in_steps(wanted.exact(), *step).floor() + 1) * i128::from(step.num());
-        Rational::reduced(next, step.den().into())
+    /// Whether the rule chooses the frame at `pts`, given those directly before and behind it, apart from where the part or the
+    /// unit begins. Where it does not, the frame may be left out: what is chosen of the others stays the same. Key flags are
+    /// not looked at.
+    pub fn chooses(&self, before: Option<i64>, pts: i64, behind: Option<i64>) -> bool {
+        let t = self.time(pts);
+        // Where frames are judged by the next one, those behind the end matter.
+        if matches!(self.method, Method::Next(_)) && self.is_behind(pts, t) {
+            return false;
+        }
+        let (_, now, _) = self.judge(before.map(|pts| self.time(pts)), t, false);
+        now || match behind {
+            Some(behind) => self.judge(Some(t), self.time(behind), false).0,
+            None => self.last_answers(t),
+        }
     }
 
     /// True when no frame that comes later can be wanted; only then may the rest of the stream be left unread.
@@ -410,10 +421,9 @@ impl Selector {
         self.last.map(|last| last.pts)
     }
 
-    /// Whether the rule chooses (previous, this), apart from the part and the unit, and whether it may choose this
-    /// frame later.
-    fn judge(&self, t: Exact, keyframe: bool) -> (bool, bool, bool) {
-        let last = self.last.map(|last| last.t);
+    /// Whether the rule chooses (previous, this) after a frame shown at `last`, apart from the part and the unit, and whether it
+    /// may choose this frame later.
+    fn judge(&self, last: Option<Exact>, t: Exact, keyframe: bool) -> (bool, bool, bool) {
         match (&self.method, last) {
             (Method::All, _) => (false, true, false),
             (Method::Keyframes, _) => (false, keyframe, false),
@@ -432,6 +442,12 @@ impl Selector {
             (Method::Shown { wanted, .. }, None) => (false, wanted.before(t) > 0, true),
             (Method::Shown { wanted, .. }, Some(last)) => (wanted.before(t) > wanted.before(last), false, true),
         }
+    }
+
+    /// At or behind the end of the part or the unit.
+    fn is_behind(&self, pts: i64, t: Exact) -> bool {
+        // Wanted times lie before `end` too, so the part ends there also where they are what `end` keeps.
+        self.unit.1.is_some_and(|end| pts >= end) || self.end.is_some_and(|end| t >= end)
     }
 
     /// `start` and `end` keep frames (else wanted times).

@@ -233,7 +233,7 @@ fn sought(source: &Arc<dyn ByteSource>, whole: &Outcome, random: &mut Random) {
         let went = if jump {
             let meta = reader.advance().unwrap_or_default();
             first.extend(meta.map(|m| (m.pts, reader.frame().map(|f| digest(&f)).map_err(|e| e.message))));
-            reader.wanted_seek(floor, None).map(|_| ())
+            reader.wanted_seek(floor).map(|_| ())
         } else {
             reader.seek_before(floor)
         };

@@ -11,6 +11,9 @@ pub struct Losses {
     pub hidden: u64,
     /// They lean on what lies before the first key sample that was decoded.
     pub leading: u64,
+    /// Nothing refers to them and their frames are not wanted: they were not decoded.
+    #[serde(default)]
+    pub unwanted: u64,
     /// They did not decode.
     pub damaged: u64,
     /// Nothing explains it.
@@ -20,7 +23,7 @@ pub struct Losses {
 impl Losses {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.discarded + self.hidden + self.leading + self.damaged + self.unexplained
+        self.discarded + self.hidden + self.leading + self.unwanted + self.damaged + self.unexplained
     }
 }
 
@@ -29,6 +32,7 @@ impl std::ops::AddAssign for Losses {
         self.discarded += o.discarded;
         self.hidden += o.hidden;
         self.leading += o.leading;
+        self.unwanted += o.unwanted;
         self.damaged += o.damaged;
         self.unexplained += o.unexplained;
     }

@@ -22,6 +22,7 @@ mod ledger;
 mod nal;
 mod pixels;
 mod seek;
+mod spare;
 mod step;
 mod surface;
 
@@ -39,6 +40,7 @@ use index::PacketIndex;
 pub use info::VideoInfo;
 use ledger::Ledger;
 use nal::Nals;
+pub use spare::Wanted;
 
 /// How to read a video.
 #[derive(Debug, Clone)]
@@ -120,7 +122,7 @@ pub struct FrameMeta {
 /// What was done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Packets that were decoded: those given to the decoder without the ones that it still held when it was left, which
+    /// Packets that were decoded or left out on purpose: those read for the decoder without the ones that it still held when it was left, which
     /// are more the more threads it has.
     pub packets: u64,
     /// All that were given to the decoder.
@@ -146,15 +148,6 @@ enum Indexed {
     NotYet,
     Unfit,
     Fit(PacketIndex),
-}
-
-/// One wanted frame among many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Only {
-    /// It is the first with this time or a later one, in ticks.
-    pub from: i64,
-    /// No other one is wanted before this time.
-    pub until: i64,
 }
 
 /// What a seek still has to show.
@@ -205,6 +198,11 @@ pub struct VideoReader {
     current: Option<FrameMeta>,
     neighbours: Neighbours,
     index: Indexed,
+    /// Which frames may be wanted, where others may be left out.
+    wanted: Option<Wanted>,
+    /// Time of the wanted frame that is made for.
+    aim: Option<i64>,
+    left_out: Option<i64>,
     /// Place in decoding order of the next packet, where the packets are indexed and it is known.
     cursor: Option<usize>,
     /// A packet that was read in advance is waiting in `packet`.
@@ -288,6 +286,9 @@ impl VideoReader {
             current: None,
             neighbours: Neighbours::default(),
             index: Indexed::NotYet,
+            wanted: None,
+            aim: None,
+            left_out: None,
             cursor: Some(0),
             waiting: false,
             draining: false,
@@ -385,6 +386,7 @@ impl VideoReader {
     }
 
     fn next_frame(&mut self) -> Result<Option<FrameMeta>> {
+        self.aim()?;
         loop {
             let meta = self.decode()?;
             let Some(lead) = self.lead_in else { return self.give(meta) };

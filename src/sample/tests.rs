@@ -7,6 +7,16 @@ fn rational(text: &str) -> Rational {
     Rational::parse_time(text).unwrap()
 }
 
+/// Which frames the selector is not shown.
+#[derive(Debug, Clone, Copy)]
+enum Skip {
+    Nothing,
+    /// Those that lie before the next wanted time.
+    Early,
+    /// Of those that are not chosen, the ones whose bits are set.
+    Unchosen(u64),
+}
+
 /// Runs the frames through a selector as a decoder does and returns the indices given away, in the order they are.
 /// `skip`: leave out what may be left out.
 fn select(
@@ -14,28 +24,40 @@ fn select(
     stream: &Stream,
     unit: (Option<i64>, Option<i64>),
     lead_in: usize,
-    skip: bool,
+    skip: Skip,
 ) -> Vec<usize> {
     let duration = Some(stream.duration());
     let mut selector = Selector::new(sampling, stream.time_base, stream.t0, duration, unit).unwrap();
     let first = unit.0.map_or(0, |start| stream.pts.iter().take_while(|pts| **pts < start).count());
     let mut out = Vec::new();
-    let mut held = None;
+    let (mut held, mut behind_last) = (None, None);
     let time =
         |index: usize| stream.pts.get(index).map(|pts| Rational::of_pts(*pts, stream.t0, stream.time_base).unwrap());
     for index in first.saturating_sub(1 + lead_in)..stream.pts.len() {
         if selector.done() {
             break;
         }
+        // A first frame has to be seen before all that is judged by it.
+        let begun = selector.last_pts().is_some();
         let needless = |wanted: Rational| {
-            // A first frame has to be seen before all that is judged by it.
-            let (begun, alone) = (selector.last_pts().is_some(), selector.wanted_after(wanted).is_some());
             let early = time(index).is_some_and(|t| t < wanted);
-            time(index + 1).is_some_and(|next| next < wanted || begun && early && next == wanted) || alone && early
+            time(index + 1).is_some_and(|next| next < wanted || begun && early && next == wanted)
         };
-        if skip && selector.next_wanted().is_some_and(needless) {
+        let neighbour = |at: Option<usize>| stream.pts.get(at?).copied();
+        let (before, behind) = (neighbour(index.checked_sub(1)), neighbour(Some(index + 1)));
+        let left_out = match skip {
+            Skip::Nothing => false,
+            Skip::Early => selector.next_wanted().is_some_and(needless),
+            Skip::Unchosen(which) => {
+                begun && which >> (index % 64) & 1 == 1 && !selector.chooses(before, stream.pts[index], behind)
+            }
+        };
+        if left_out {
+            // Whoever reads no further still says when the next frame would be shown.
+            behind_last = behind_last.or(Some(stream.pts[index]));
             continue;
         }
+        behind_last = None;
         let decision = selector.push(stream.pts[index], stream.keys[index]);
         if decision.take_previous {
             out.push(held.take().expect("the frame taken late was held"));
@@ -47,6 +69,12 @@ fn select(
         held = decision.hold_this.then_some(index);
     }
     let was_done = selector.done();
+    if let (Skip::Unchosen(_), Some(pts)) = (skip, behind_last) {
+        if selector.push(pts, false).take_previous {
+            out.push(held.expect("the last frame taken was held"));
+        }
+        return out;
+    }
     if selector.finish() {
         assert!(!was_done, "nothing is pending once the selector is done");
         out.push(held.expect("the last frame taken was held"));
@@ -186,6 +214,15 @@ fn streams(backward: i64) -> impl Strategy<Value = Stream> {
     })
 }
 
+/// Key frames are not chosen by their times.
+fn by_time(sampling: &Sampling) -> bool {
+    !matches!(sampling.rule, Rule::Keyframes)
+}
+
+fn skips() -> impl Strategy<Value = Skip> {
+    prop_oneof![Just(Skip::Nothing), Just(Skip::Early), any::<u64>().prop_map(Skip::Unchosen)]
+}
+
 fn cases() -> ProptestConfig {
     ProptestConfig::with_cases(if std::env::var("FRAMEMILL_TEST_FULL").is_ok() { 20_000 } else { 1_500 })
 }
@@ -200,10 +237,13 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn equals_the_literal_rules(sampling in samplings(), stream in streams(0)) {
-        let whole = select(&sampling, &stream, (None, None), 0, false);
+    fn equals_the_literal_rules(sampling in samplings(), stream in streams(0), which in any::<u64>()) {
+        let whole = select(&sampling, &stream, (None, None), 0, Skip::Nothing);
         prop_assert_eq!(&whole, &reference(&sampling, &stream));
-        prop_assert_eq!(&whole, &select(&sampling, &stream, (None, None), 0, true), "with frames left out");
+        prop_assert_eq!(&whole, &select(&sampling, &stream, (None, None), 0, Skip::Early), "with frames left out");
+        if by_time(&sampling) {
+            prop_assert_eq!(&whole, &select(&sampling, &stream, (None, None), 0, Skip::Unchosen(which)), "with any left out");
+        }
     }
 
     #[test]
@@ -212,18 +252,19 @@ proptest! {
         stream in streams(0),
         cuts in prop::collection::btree_set(0usize..60, 0..5),
         lead_in in 0usize..4,
-        skip in any::<bool>(),
+        skip in skips(),
     ) {
         let mut cuts: Vec<i64> = cuts.iter().filter_map(|cut| stream.pts.get(*cut)).map(|pts| pts + (pts & 1)).collect();
         cuts.dedup();
-        let whole = select(&sampling, &stream, (None, None), 0, false);
+        let skip = if by_time(&sampling) { skip } else { Skip::Nothing };
+        let whole = select(&sampling, &stream, (None, None), 0, Skip::Nothing);
         let pieces = units(&cuts).into_iter().flat_map(|unit| select(&sampling, &stream, unit, lead_in, skip));
         prop_assert_eq!(whole, pieces.collect::<Vec<_>>());
     }
 
     #[test]
     fn damaged_clocks_neither_panic_nor_repeat(sampling in samplings(), stream in streams(30)) {
-        let chosen = select(&sampling, &stream, (None, None), 0, false);
+        let chosen = select(&sampling, &stream, (None, None), 0, Skip::Nothing);
         prop_assert!(chosen.is_sorted_by(|a, b| a < b), "each frame at most once, in order");
         if let (Rule::Every(step), Pick::Next, None, None) = (&sampling.rule, sampling.pick, sampling.start, sampling.end) {
             let floors: Vec<i128> = stream.times().iter().map(|t| floor(*t, *step)).collect();
@@ -271,13 +312,13 @@ proptest! {
 fn wrong_variants_are_caught() {
     let stream = Stream { time_base: (1, 10), t0: 0, pts: (0..50).collect(), keys: vec![false; 50], tail: 1 };
     let part = Sampling { start: Some(rational("0.5")), ..Sampling::default() };
-    let right = select(&part, &stream, (None, None), 0, false);
+    let right = select(&part, &stream, (None, None), 0, Skip::Nothing);
     assert_eq!(right, [10, 20, 30, 40], "the grid stays at the stream's start");
     let moved = Stream { t0: 5, ..stream.clone() };
-    assert_ne!(select(&Sampling::default(), &moved, (None, None), 0, false), right);
+    assert_ne!(select(&Sampling::default(), &moved, (None, None), 0, Skip::Nothing), right);
     let mut selector = Selector::new(&Sampling::default(), (1, 10), 0, None, (Some(15), Some(25))).unwrap();
     assert!(selector.push(15, false).take_this, "without its lead-in a unit takes its first frame for the stream's");
-    assert_eq!(select(&Sampling::default(), &stream, (Some(15), Some(25)), 0, false), [20]);
+    assert_eq!(select(&Sampling::default(), &stream, (Some(15), Some(25)), 0, Skip::Nothing), [20]);
 }
 
 #[test]
@@ -291,15 +332,15 @@ fn picks_differ_as_described() {
         tail: 25,
     };
     let every = |pick| Sampling { pick, ..Sampling::default() };
-    assert_eq!(select(&every(Pick::Next), &stream, (None, None), 0, false), [0, 4, 8]);
-    assert_eq!(select(&every(Pick::Shown), &stream, (None, None), 0, false), [0, 3, 7, 11]);
-    assert_eq!(select(&every(Pick::Nearest), &stream, (None, None), 0, false), [0, 4, 8, 11]);
+    assert_eq!(select(&every(Pick::Next), &stream, (None, None), 0, Skip::Nothing), [0, 4, 8]);
+    assert_eq!(select(&every(Pick::Shown), &stream, (None, None), 0, Skip::Nothing), [0, 3, 7, 11]);
+    assert_eq!(select(&every(Pick::Nearest), &stream, (None, None), 0, Skip::Nothing), [0, 4, 8, 11]);
     let count = Sampling { rule: Rule::Count(3), ..Sampling::default() };
     // The end is 3.1: wanted are 0.5166, 1.55, 2.5833.
-    assert_eq!(select(&count, &stream, (None, None), 0, false), [1, 5, 9]);
+    assert_eq!(select(&count, &stream, (None, None), 0, Skip::Nothing), [1, 5, 9]);
     let at =
         Sampling { rule: Rule::At(["0", "1.1", "1.2", "2.99", "99"].map(rational).to_vec()), ..Sampling::default() };
-    assert_eq!(select(&at, &stream, (None, None), 0, false), [0, 4, 11]);
+    assert_eq!(select(&at, &stream, (None, None), 0, Skip::Nothing), [0, 4, 11]);
 }
 
 #[test]
@@ -309,7 +350,6 @@ fn skipping_is_possible_where_it_pays() {
     assert_eq!(selector.next_wanted(), None);
     assert!(selector.push(100, true).take_this);
     assert_eq!(selector.next_wanted(), Some(Rational::seconds(60)));
-    assert_eq!(selector.wanted_after(Rational::seconds(60)), Some(Rational::seconds(120)));
     let at = Sampling { rule: Rule::At(vec![Rational::seconds(7)]), ..Sampling::default() };
     let mut selector = Selector::new(&at, (1, 1), 0, None, (None, None)).unwrap();
     assert_eq!(selector.next_wanted(), Some(Rational::seconds(7)));

@@ -21,13 +21,23 @@ fn packets(file: &Path) -> Vec<(i64, bool)> {
     text.lines().map(line).collect()
 }
 
-/// How many packets the frames at `wanted` need: those from the key packet before each up to its own.
-fn needed(packets: &[(i64, bool)], wanted: &[i64]) -> u64 {
+/// Times of the frames to which others refer, as FFmpeg's decoder knows them.
+fn references(file: &Path) -> BTreeSet<i64> {
+    let skip = ["-v", "error", "-skip_frame", "noref", "-select_streams", "v:0"];
+    let show = ["-show_entries", "frame=pts", "-of", "csv=p=0"];
+    let output = Command::new("ffprobe").args(skip).args(show).arg(file).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter_map(|line| line.trim_end_matches(',').parse().ok()).collect()
+}
+
+/// How many packets the frames at `wanted` need: those from the key packet before each up to its own, without those to which
+/// nothing refers.
+fn needed(packets: &[(i64, bool)], references: &BTreeSet<i64>, wanted: &[i64]) -> u64 {
     let mut all = BTreeSet::new();
     for pts in wanted {
         let own = packets.iter().position(|p| p.0 == *pts).unwrap();
         let key = (0..=own).rev().find(|i| packets[*i].1).unwrap();
-        all.extend(key..=own);
+        all.extend((key..=own).filter(|i| *i == own || references.contains(&packets[*i].0)));
     }
     all.len() as u64
 }
@@ -58,7 +68,7 @@ fn keyframes_cost_exactly_the_key_packets() {
 }
 
 #[test]
-fn sparse_frames_cost_little_more_than_they_need() {
+fn sparse_frames_cost_exactly_the_packets_that_they_need() {
     let Some(media) = media() else { return };
     for (file, rule) in [
         ("derived/shots_public.mp4", ["--every", "5s"]),
@@ -73,14 +83,13 @@ fn sparse_frames_cost_little_more_than_they_need() {
         let report = run(&file, &out, &[&rule[..], &["--threads", "2"]].concat());
         let packets = packets(&file);
         let wanted = times(&out);
-        let (bound, fed) = (needed(&packets, &wanted), report["this_run"]["packets_fed"].as_u64().unwrap());
+        // The first frame is looked at in any case.
+        let first = packets.iter().map(|p| p.0).min().unwrap();
+        let bound = needed(&packets, &references(&file), &[&wanted[..], &[first]].concat());
+        let fed = report["this_run"]["packets_fed"].as_u64().unwrap();
         println!("{} {rule:?}: {fed} packets fed, {bound} needed, {} there", file.display(), packets.len());
-        assert!(wanted.len() > 2 && fed >= bound);
-        if rule[0] == "--every" {
-            assert!(100 * fed <= 115 * bound, "{fed} packets for frames that need {bound}");
-        }
-        // Elsewhere what a decoder holds is lost when it jumps, and it does not jump for less than a few packets.
-        assert!(fed <= bound + 12 * wanted.len() as u64, "{fed} packets for {} frames that need {bound}", wanted.len());
+        assert!(wanted.len() > 2 && 4 * bound < 3 * packets.len() as u64);
+        assert_eq!(fed, bound, "packets for {} frames", wanted.len());
     }
 }
 

@@ -39,7 +39,8 @@ fn run(list: &Path, out: &Path, more: &[&str]) -> Vec<serde_json::Value> {
     // The ledger of all of them.
     let frames = &told["frames"];
     let count = |name: &str| frames.pointer(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let reasons = ["discarded", "hidden", "leading", "damaged"].map(|reason| count(&format!("/lost/{reason}")));
+    let reasons =
+        ["discarded", "hidden", "leading", "unwanted", "damaged"].map(|reason| count(&format!("/lost/{reason}")));
     let lost = reasons.iter().sum::<u64>();
     assert_eq!(count("/packets") + count("/extra"), count("/decoded") + count("/lead_in") + lost, "{frames}");
     records(out)

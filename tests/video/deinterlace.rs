@@ -92,7 +92,7 @@ fn fields_become_frames_as_in_ffmpeg() {
             }
             let mut jumped = open(dir.path(), name, &options).unwrap();
             jumped.advance().unwrap();
-            jumps += usize::from(jumped.wanted_seek(all[at].0, None).unwrap());
+            jumps += usize::from(jumped.wanted_seek(all[at].0).unwrap());
             while let Some(meta) = jumped.advance().unwrap() {
                 let expected = all.iter().find(|f| Some(f.0) == meta.pts).unwrap();
                 assert_eq!(md5(&packed(&jumped.frame().unwrap())), expected.1, "{name}: jumped to {at}");

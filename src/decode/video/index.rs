@@ -141,10 +141,17 @@ impl PacketIndex {
         Some(self.by_pts[self.by_pts.binary_search_by_key(&pts, |&(p, _)| p).ok()?].1)
     }
 
-    /// The place in decoding order of the packet of the first shown frame at `pts` or later.
-    pub fn first_from(&self, pts: i64) -> Option<usize> {
-        let first = self.by_pts.partition_point(|&(p, _)| p < pts);
-        self.by_pts[first..].iter().map(|&(_, at)| at).find(|&at| !self.entries[at].discard)
+    /// Times of the frames shown next before and next behind the one at `pts`.
+    pub fn neighbours(&self, pts: i64) -> (Option<i64>, Option<i64>) {
+        let before = &self.by_pts[..self.by_pts.partition_point(|&(p, _)| p < pts)];
+        let before = before.iter().rev().find(|&&(_, at)| !self.entries[at].discard);
+        (before.map(|&(pts, _)| pts), self.shown_behind(pts).next())
+    }
+
+    /// Times of the frames shown behind the one at `pts`, ascending.
+    pub fn shown_behind(&self, pts: i64) -> impl Iterator<Item = i64> {
+        let behind = &self.by_pts[self.by_pts.partition_point(|&(p, _)| p <= pts)..];
+        behind.iter().filter(|&&(_, at)| !self.entries[at].discard).map(|&(pts, _)| pts)
     }
 
     /// True where all packets begin within `bytes`.
@@ -260,12 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_frame_from_a_time_is_one_that_is_shown() {
+    fn only_shown_frames_are_neighbours() {
         let mut list = packets(&[(0, true), (3, false), (1, false), (2, false), (6, true)]);
         list[3].discard = true;
         let index = PacketIndex::new(list, 1, false).unwrap();
-        let first = [0, 1, 2, 3, 4, 6, 7].map(|pts| index.first_from(pts));
-        assert_eq!(first, [Some(0), Some(2), Some(1), Some(1), Some(4), Some(4), None], "2 is not shown");
+        let beside = [0, 1, 2, 3, 6].map(|pts| index.neighbours(pts));
+        let (first, last) = ((None, Some(1)), (Some(3), None));
+        assert_eq!(beside, [first, (Some(0), Some(3)), (Some(1), Some(3)), (Some(1), Some(6)), last], "2 is not shown");
+        assert!(index.shown_behind(0).eq([1, 3, 6]));
         assert!(index.fits(401) && !index.fits(400), "the last packet begins at 400");
     }
 

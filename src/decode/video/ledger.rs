@@ -20,6 +20,10 @@ pub(super) struct Entry {
     pub discard: bool,
     /// Its picture is not shown.
     pub hidden: bool,
+    /// Its frame may be wanted.
+    pub wanted: bool,
+    /// It was not given to the decoder.
+    pub spared: bool,
 }
 
 /// Packets that are remembered one by one. Those that have waited longer have no picture: no codec holds back so many.
@@ -45,7 +49,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// A packet goes into the decoder.
+    /// A packet was read for the decoder.
     pub fn packet(&mut self, entry: Entry) {
         self.inside.push_back((self.given, entry));
         self.given += 1;
@@ -59,9 +63,10 @@ impl Ledger {
 
     /// A picture came that has this time; gives its packet.
     pub fn picture(&mut self, pts: Option<i64>) -> Option<Entry> {
-        let shown = |e: &Entry| e.pts == pts && !e.hidden && !e.discard;
+        let own = |e: &Entry| e.pts == pts && !e.spared;
         let mut all = self.inside.iter();
-        let at = all.position(|(_, e)| shown(e)).or_else(|| self.inside.iter().position(|(_, e)| e.pts == pts));
+        let at = all.position(|(_, e)| own(e) && !e.hidden && !e.discard);
+        let at = at.or_else(|| self.inside.iter().position(|(_, e)| own(e)));
         self.first_shown = self.first_shown.or(pts);
         self.last_shown = pts.or(self.last_shown);
         let Some((number, entry)) = at.and_then(|at| self.inside.remove(at)) else {
@@ -74,7 +79,7 @@ impl Ledger {
 
     /// A picture that came is not to count.
     pub fn put_back(&mut self, pts: i64) {
-        if let Some(at) = self.inside.iter().position(|(_, e)| e.pts == Some(pts)) {
+        if let Some(at) = self.inside.iter().position(|(_, e)| e.pts == Some(pts) && !e.spared) {
             self.inside.remove(at);
             self.held_back += 1;
         }
@@ -133,10 +138,11 @@ impl Ledger {
     fn reason(&self, entry: &Entry) -> Losses {
         let leading = !entry.key && entry.pts.zip(self.first_shown).is_some_and(|(own, first)| own < first);
         let mut loss = Losses::default();
-        *match (entry.discard, entry.hidden, leading) {
-            (true, _, _) => &mut loss.discarded,
-            (_, true, _) => &mut loss.hidden,
-            (_, _, true) => &mut loss.leading,
+        *match (entry.spared, entry.discard, entry.hidden, leading) {
+            (true, _, _, _) => &mut loss.unwanted,
+            (_, true, _, _) => &mut loss.discarded,
+            (_, _, true, _) => &mut loss.hidden,
+            (_, _, _, true) => &mut loss.leading,
             _ => &mut loss.unexplained,
         } = 1;
         loss
@@ -148,7 +154,8 @@ mod tests {
     use super::*;
 
     fn entry(pts: i64) -> Entry {
-        Entry { pts: Some(pts), key: pts == 0, corrupt: false, discard: false, hidden: false }
+        let (key, no) = (pts == 0, false);
+        Entry { pts: Some(pts), key, corrupt: no, discard: no, hidden: no, wanted: no, spared: no }
     }
 
     fn balance(ledger: &Ledger, pictures: u64) {
@@ -206,6 +213,20 @@ mod tests {
         assert!(ledger.picture(Some(2)).is_some());
         assert_eq!((ledger.packets(), ledger.losses()), (2, Losses::default()));
         balance(&ledger, 2);
+    }
+
+    #[test]
+    fn what_is_spared_counts_once_it_is_passed() {
+        let mut ledger = Ledger::default();
+        [0, 4].into_iter().for_each(|pts| ledger.packet(entry(pts)));
+        [2, 1, 3].into_iter().for_each(|pts| ledger.packet(Entry { spared: true, ..entry(pts) }));
+        [8, 5].into_iter().for_each(|pts| ledger.packet(Entry { spared: pts == 5, ..entry(pts) }));
+        assert!(ledger.picture(Some(0)).is_some());
+        assert_eq!((ledger.packets(), ledger.losses().unwanted), (1, 0));
+        [4, 8].into_iter().for_each(|pts| assert!(ledger.picture(Some(pts)).is_some()));
+        // The one at 5 may have been read in advance.
+        assert_eq!((ledger.packets(), ledger.losses()), (6, Losses { unwanted: 3, ..Losses::default() }));
+        balance(&ledger, 3);
     }
 
     #[test]

@@ -68,7 +68,6 @@ impl Nals {
     }
 
     /// True where a packet holds one picture that no other refers to and nothing besides that lasts (parameter sets).
-    #[cfg_attr(not(test), expect(dead_code, reason = "for leaving out packets that no other needs"))]
     pub fn disposable(&self, packet: &[u8]) -> bool {
         let Some(headers) = self.headers(packet) else { return false };
         headers.iter().any(|h| self.is_picture(h))

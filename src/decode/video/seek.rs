@@ -63,42 +63,14 @@ impl VideoReader {
         self.begin(LeadIn { floor: pts, proof: Proof::Before, margin: 1 })
     }
 
-    /// For sparse sampling: the next frame that is wanted is the first with a time of `pts` or later (or the one shown
-    /// at `pts`). Jumps to the last key sample not after it instead of decoding what lies between, where that is sound
-    /// and spares work; true where it jumped. [`advance`](Self::advance) then goes on with that key sample's frame.
-    ///
-    /// Where it would be jumped on from the frame that is wanted `only`, no packet is decoded behind that frame's, and frames
-    /// before it may be left out. Whatever is asked for afterwards, what [`advance`](Self::advance) gives behind it is whole.
-    /// Where there is no such frame in a file that is all there, the video ends.
+    /// Where the next frame that is wanted is the first with a time of `pts` or later (or the one shown at `pts`): jumps to the
+    /// last key sample not after it instead of decoding what lies between, where that is sound and spares work; true
+    /// where it jumped. [`advance`](Self::advance) then goes on with that key sample's frame.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
-    pub fn wanted_seek(&mut self, pts: i64, only: Option<Only>) -> Result<bool> {
-        if only.is_some_and(|only| self.nothing_from(only.from)) {
-            self.forget_decoder();
-            self.ended = true;
-            return Ok(false);
-        }
-        let jumped = self.jump(pts).map_err(|e| e.context(&self.uri))?;
-        self.stop = only.and_then(|only| self.last_needed(only));
-        Ok(jumped)
-    }
-
-    /// No frame has this time or a later one, as the packets of a whole file tell.
-    fn nothing_from(&self, pts: i64) -> bool {
-        let Indexed::Fit(index) = &self.index else { return false };
-        !self.damaged() && index.first_from(pts).is_none() && index.fits(self.source.len())
-    }
-
-    /// Place of the packet of the only frame that is wanted before a jump.
-    fn last_needed(&self, only: Only) -> Option<usize> {
-        if self.options.keyframes_only || self.options.deinterlace != Deinterlace::Off {
-            return None;
-        }
-        let Indexed::Fit(index) = &self.index else { return None };
-        let wanted = index.first_from(only.from)?;
-        let start = index.key_for(only.until, false)?.checked_sub(usize::from(self.open_gops))?;
-        (index.key(start).at > wanted).then_some(wanted)
+    pub fn wanted_seek(&mut self, pts: i64) -> Result<bool> {
+        self.jump(pts).map_err(|e| e.context(&self.uri))
     }
 
     /// Something behind the wanted frame is asked for after all: decoding begins anew, for what comes behind the last one.
@@ -108,7 +80,7 @@ impl VideoReader {
         self.begin(LeadIn { floor: last.map_or(i64::MIN, |last| last + 1), proof: Proof::Before, margin: 1 })
     }
 
-    fn jump(&mut self, pts: i64) -> Result<bool> {
+    pub(super) fn jump(&mut self, pts: i64) -> Result<bool> {
         let shown = self.current.and_then(|c| c.pts);
         let pending = self.lead_in.is_some_and(|l| l.proof != Proof::Given);
         if self.options.keyframes_only || self.damaged() || self.ended || pending || shown.is_none_or(|s| s >= pts) {
@@ -185,7 +157,7 @@ impl VideoReader {
     }
 
     /// Leaves what the decoder holds, but not what it complained of.
-    fn forget_decoder(&mut self) {
+    pub(super) fn forget_decoder(&mut self) {
         let (heard, first) = self.decoder.complaints();
         if heard > 0 {
             self.faults += heard;

@@ -73,20 +73,27 @@ impl VideoReader {
     }
 
     /// A hardware decoder is at fault that gave no picture for a packet between the last picture and the one shown `now`
-    /// (or the end). Pictures in front of a first key sample that cannot be decoded without what came before are left out
+    /// (or the end), any decoder where that frame was wanted and others were left out. Pictures in front of a first key sample that cannot be decoded without what came before are left out
     /// by all decoders, so there only key samples count.
     fn lost(&mut self, now: Option<i64>) {
+        let all = self.hardware.is_some();
+        if !all && self.wanted.is_none() {
+            return;
+        }
         let last = self.ledger.last_shown();
         let missing = |p: &Entry| {
+            let held_to = !p.spared && (all || p.wanted);
             let behind = last.map_or(p.key || now.is_none(), |last| p.pts.is_some_and(|pts| last < pts));
-            !p.hidden && !p.discard && behind && p.pts.is_some_and(|pts| now.is_none_or(|now| pts < now))
+            held_to && !p.hidden && !p.discard && behind && p.pts.is_some_and(|pts| now.is_none_or(|now| pts < now))
         };
-        if self.hardware.is_some() && self.ledger.inside().any(missing) {
-            self.fault("the hardware decoder gave no picture for a packet");
+        if self.ledger.inside().any(missing) {
+            let text =
+                if all { "the hardware decoder gave no picture for a packet" } else { "a wanted frame did not come" };
+            self.fault(text);
         }
     }
 
-    /// Gives the decoder one more packet, or the end.
+    /// Gives the decoder one more packet, or the end; or spares it one.
     fn feed(&mut self) -> Result<()> {
         let next = self.cursor.map(|cursor| cursor - usize::from(self.waiting));
         self.stopped = next.zip(self.stop).is_some_and(|(next, stop)| next > stop);
@@ -104,14 +111,21 @@ impl VideoReader {
         if self.packet.corrupt() {
             self.fault("a packet is marked as corrupt");
         }
+        let wanted = self.packet_wanted();
+        let spared = wanted == Some(false) && self.packet_disposable();
         self.ledger.packet(Entry {
             pts: self.packet.pts(),
             key: self.packet.key(),
             corrupt: self.packet.corrupt(),
             discard: self.packet.discard(),
             hidden: hidden::hidden(&self.facts.codec, self.packet.data()),
+            wanted: wanted == Some(true),
+            spared,
         });
         self.clock.packet(&mut self.packet);
+        if spared {
+            return Ok(());
+        }
         self.counters.packets_fed += 1;
         if let Err(error) = self.decoder.send(Some(&self.packet)) {
             self.fault(error);
@@ -151,7 +165,7 @@ impl VideoReader {
         let PictureInfo { pts, best_effort, duration, key, corrupt, errors, interlaced, top_first, .. } =
             self.picture.info();
         self.counters.decoded += 1;
-        if self.hardware.is_some() && pts.is_some() {
+        if pts.is_some() {
             self.lost(pts);
         }
         // Without times, which packet it was can be counted but not known.

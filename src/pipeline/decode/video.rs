@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::decode::route::{Demand, Kind};
-use crate::decode::video::{Deinterlace, Fields, FrameMeta, Only, VideoOptions, VideoReader};
+use crate::decode::video::{Deinterlace, Fields, FrameMeta, VideoOptions, VideoReader};
 use crate::frame::PixelFormat;
 use crate::geometry::Orientation;
 use crate::job::{self, Fallback, Orient};
@@ -412,6 +412,10 @@ impl<'a, 'b> Walk<'a, 'b> {
             return Ok(first);
         };
         self.t0 = t0;
+        if self.sparse() {
+            let rule = selector(t0, &self.reader, &self.sampling)?;
+            self.reader.spare(Box::new(move |before, pts, behind| rule.chooses(before, pts, behind)))?;
+        }
         let selector = selector(t0, &self.reader, &self.sampling)?;
         let wanted = selector.next_wanted().and_then(|t| self.ticks(t)).into_iter().chain(from).max();
         self.selector = Some(selector);
@@ -438,45 +442,34 @@ impl<'a, 'b> Walk<'a, 'b> {
         }
     }
 
+    /// Only the frames that the rule chooses matter.
+    fn sparse(&self) -> bool {
+        let chosen = matches!(self.sampling.rule, Rule::Every(_) | Rule::At(_) | Rule::Count(_));
+        let alone = self.clips.is_none() && self.scenes.is_none();
+        chosen && alone && !self.careful && self.deinterlace == Deinterlace::Off
+    }
+
     fn indexed(&mut self) -> Result<bool, Halt> {
         Ok(self.reader.scan()?.indexed)
     }
 
     /// Ticks of a time since the stream's start, rounded down.
     fn ticks(&self, time: Rational) -> Option<i64> {
-        self.ticks_and_rest(time).map(|(ticks, _)| ticks)
-    }
-
-    /// The same, rounded up.
-    fn ticks_up(&self, time: Rational) -> Option<i64> {
-        self.ticks_and_rest(time).and_then(|(ticks, rest)| ticks.checked_add(i64::from(rest)))
-    }
-
-    /// Ticks of a time since the stream's start, and whether it lies behind them.
-    fn ticks_and_rest(&self, time: Rational) -> Option<(i64, bool)> {
         let (num, den) = self.reader.info().time_base;
         let ticks = i128::from(time.num()) * i128::from(den);
         let unit = i128::from(time.den()) * i128::from(num);
-        let whole = i64::try_from(i128::from(self.t0) + ticks.div_euclid(unit)).ok()?;
-        Some((whole, ticks.rem_euclid(unit) != 0))
+        i64::try_from(i128::from(self.t0) + ticks.div_euclid(unit)).ok()
     }
 
     /// Jumps over what no rule asks for, where that is sound.
     fn skip(&mut self) -> Result<(), Halt> {
-        if self.careful || self.clips.as_ref().is_some_and(|c| !c.is_idle()) {
+        if self.careful || self.reader.spares() || self.clips.as_ref().is_some_and(|c| !c.is_idle()) {
             return Ok(());
         }
         let Some(selector) = &self.selector else { return Ok(()) };
         let wanted = selector.next_wanted();
-        // The frames of a clip, and those that scenes are found in, are all wanted.
-        let alone = self.clips.is_none() && self.scenes.is_none();
-        let only = |wanted: Rational| {
-            let until = self.ticks(selector.wanted_after(wanted)?)?;
-            Some(Only { from: self.ticks_up(wanted)?, until })
-        };
-        let only = wanted.filter(|_| alone).and_then(only);
         if let Some(wanted) = wanted.and_then(|t| self.ticks(t)) {
-            self.reader.wanted_seek(wanted, only)?;
+            self.reader.wanted_seek(wanted)?;
         }
         Ok(())
     }
@@ -623,6 +616,13 @@ impl<'a, 'b> Walk<'a, 'b> {
 
     fn end(&mut self) -> Result<(), Halt> {
         self.drain()?;
+        if let (Some(pts), Some(selector)) = (self.reader.left_out(), self.selector.as_mut()) {
+            // Reading ended before it; it says how long the last frame was shown.
+            if selector.push(pts, false).take_previous {
+                self.take_held()?;
+            }
+            return Ok(());
+        }
         let take = self.selector.as_mut().is_some_and(Selector::finish);
         if let Some(clips) = self.clips.as_mut() {
             if let Some(place) = clips.finish(take)
