@@ -477,12 +477,27 @@ impl Input {
         }
     }
 
-    /// From now on gives packets as the container has them, with zeros for content, without reading the source: only sound
-    /// where the container's whole sample table has been read and no packet was read yet.
-    pub fn blank(&mut self) {
+    /// From now on gives the packets of one stream as the container has them, but with a meaningless byte for content, without
+    /// reading the source: only sound where the container's whole sample table has been read and no packet was read yet.
+    pub fn blank(&mut self, stream: usize) {
+        self.select(stream);
         // Parsers would look into packets, and times would be mended by what they see.
         // SAFETY: a valid context that is ours.
         unsafe { (*self.context).flags |= (AVFMT_FLAG_NOPARSE | AVFMT_FLAG_NOFILLIN) as c_int };
+        if stream < self.count() {
+            // SAFETY: the index is an array of the stream's, which is ours alone here (`&mut self`); entries below the count
+            // exist. FFmpeg gives them as const, but they lie in memory that it allocated for writing.
+            unsafe {
+                let stream = *(*self.context).streams.add(stream);
+                for i in 0..avformat_index_get_entries_count(stream) {
+                    let entry = avformat_index_get_entry(stream, i).cast_mut();
+                    // What is empty stays so.
+                    if !entry.is_null() && (*entry).size() > 1 {
+                        (*entry).set_size(1);
+                    }
+                }
+            }
+        }
         self.io.set_blank(true);
     }
 }

@@ -21,7 +21,7 @@ const BUFFER: usize = 128 * 1024;
 struct State {
     source: Arc<dyn ByteSource>,
     position: u64,
-    /// Answer reads with zeros: for walking a sample table whose payloads do not matter.
+    /// Answer reads without reading: for walking a sample table whose payloads do not matter.
     blank: bool,
     failure: Option<String>,
 }
@@ -67,7 +67,7 @@ impl Io {
         unsafe { (*self.state).failure.take() }
     }
 
-    /// From now on answers reads with zeros instead of the source's bytes (or stops doing so).
+    /// From now on answers reads with whatever lies in FFmpeg's buffer instead of the source's bytes (or stops doing so).
     pub(super) fn set_blank(&mut self, blank: bool) {
         // SAFETY: as in `take_failure`.
         unsafe { (*self.state).blank = blank };
@@ -93,16 +93,18 @@ unsafe extern "C" fn read(opaque: *mut c_void, buffer: *mut u8, size: c_int) -> 
     // SAFETY: `opaque` is the `State` given to avio_alloc_context, used by one thread at a time.
     let state = unsafe { &mut *opaque.cast::<State>() };
     let Ok(size) = usize::try_from(size) else { return AVERROR(Errno::INVAL.raw_os_error()) };
+    if state.blank {
+        let rest = usize::try_from(state.source.len().saturating_sub(state.position)).unwrap_or(usize::MAX);
+        let given = rest.min(size);
+        state.position += given as u64;
+        return if given == 0 { AVERROR_EOF } else { given as c_int };
+    }
     // SAFETY: FFmpeg gives `size` writable bytes; they are initialised first because a `&mut [u8]` must be.
     let buffer = unsafe {
         ptr::write_bytes(buffer, 0, size);
         std::slice::from_raw_parts_mut(buffer, size)
     };
-    let rest = usize::try_from(state.source.len().saturating_sub(state.position)).unwrap_or(usize::MAX);
     let answer = loop {
-        if state.blank {
-            break Ok(Ok(rest.min(size)));
-        }
         match catch_unwind(AssertUnwindSafe(|| state.source.read_at(state.position, buffer))) {
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             answer => break answer,
