@@ -98,7 +98,8 @@ impl VideoReader {
         let (Some(wanted), Indexed::Fit(index)) = (&self.wanted, &self.index) else { return None };
         let pts = self.packet.pts()?;
         let place = index.find(Some(pts), self.packet.position())?;
-        if self.cursor != Some(place + 1) || self.packet.discard() {
+        // Which of the frames before the first key sample decode is seen only when they do.
+        if self.cursor != Some(place + 1) || self.packet.discard() || pts < index.key(0).pts {
             return None;
         }
         let (before, behind) = index.neighbours(pts);
