@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::heads::Output;
 use super::provider::Provider;
+use super::weights::Model;
 use super::{Elements, Input};
 use crate::error::{Error, Result};
 
@@ -48,7 +49,7 @@ impl Session {
     ///
     /// # Errors
     /// Unavailable.
-    pub fn open(_: &Runtime, _: &[u8], _: Provider, _: usize) -> Result<Session> {
+    pub fn open(_: &Runtime, _: &Model, _: Provider, _: usize) -> Result<Session> {
         Err(absent())
     }
 

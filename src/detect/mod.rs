@@ -18,12 +18,12 @@ mod runtime;
 #[cfg(feature = "ort")]
 mod session;
 pub mod spec;
+mod weights;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -45,6 +45,7 @@ pub use runtime::Runtime;
 #[cfg(feature = "ort")]
 use session::Session;
 use spec::{DetectSpec, Frames, On, OnError, Then};
+use weights::Model;
 
 /// Element type of a model's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -139,7 +140,7 @@ pub struct Detector {
     pub outputs: Vec<Declared>,
     /// The runtime that runs it.
     pub runtime: Runtime,
-    model: Arc<Vec<u8>>,
+    model: Arc<Model>,
 }
 
 /// Boxes that overlap by more than this show one object, unless a job says otherwise.
@@ -167,8 +168,8 @@ impl Detector {
         if spec.model.as_os_str().is_empty() {
             return Err(Error::usage("no model is named; expected model = \"FILE.onnx\""));
         }
-        let model = std::fs::read(&spec.model).map_err(|e| Error::usage(format!("{e}; expected an ONNX model")))?;
-        let digest: String = Sha256::digest(&model).iter().map(|b| format!("{b:02x}")).collect();
+        let model = Model::read(&spec.model)?;
+        let digest = model.digest();
         let name = spec.name.clone().or_else(|| Some(spec.model.file_stem()?.to_str()?.to_string()));
         let name = name.ok_or_else(|| Error::usage("its file name is no text: give it a name"))?;
         let named_head = spec.head.as_deref().map(str::parse::<Head>).transpose()?;
@@ -367,7 +368,7 @@ impl Worker<'_> {
 /// The first provider of `wanted` that works, else the CPU where that is allowed; with those that do not.
 fn start(
     runtime: &Runtime,
-    model: &[u8],
+    model: &Model,
     wanted: &[Provider],
     forbid: bool,
 ) -> Result<(Session, Vec<(Provider, String)>)> {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::ffi::onnx;
 
 /// The oldest version that will do: its C interface is what this program was built for.
-const OLDEST: u32 = 17;
+const OLDEST: u32 = 18;
 
 /// A loaded runtime.
 #[derive(Debug, Clone)]

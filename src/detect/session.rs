@@ -7,6 +7,7 @@ use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 use super::heads::{Declared, Output};
 use super::provider::Provider;
 use super::runtime::{Runtime, dispatch};
+use super::weights::Model;
 use super::{Element, Elements, Input};
 use crate::error::{Error, RejectKind, Result};
 
@@ -25,7 +26,7 @@ impl Session {
     ///
     /// # Errors
     /// Usage where it is no model that can be run; unavailable where the provider is not there.
-    pub fn open(runtime: &Runtime, model: &[u8], provider: Provider, threads: usize) -> Result<Session> {
+    pub fn open(runtime: &Runtime, model: &Model, provider: Provider, threads: usize) -> Result<Session> {
         let missing = |e: &dyn std::fmt::Display| {
             Error::unavailable(format!("provider {provider}: {}; what it needs: {}", first_line(e), provider.remedy()))
         };
@@ -38,10 +39,13 @@ impl Session {
             Provider::Cpu => builder,
             _ => builder.with_execution_providers([dispatch(provider)]).map_err(|e| missing(&e))?,
         };
-        let inner = builder.commit_from_memory(model).map_err(|e| match provider {
+        for (name, weights) in &model.weights {
+            let given = builder.with_external_initializer_file_in_memory(name, weights.clone());
+            builder = given.map_err(|e| setting(&e))?;
+        }
+        let inner = builder.commit_from_memory(&model.graph).map_err(|e| match provider {
             Provider::Cpu => Error::usage(format!(
-                "ONNX Runtime {} cannot load it: {}; expected an ONNX model with operators that this version knows, all \
-                 weights inside",
+                "ONNX Runtime {} cannot load it: {}; expected an ONNX model with operators that this version knows",
                 runtime.version,
                 first_line(&e)
             )),

@@ -150,6 +150,40 @@ fn inspect_tells_what_would_be_done() {
     assert!(text.contains("images [2, 3, 32, 32]") && text.contains("for a batch of 2"), "{text}");
 }
 
+/// Exporters keep large weights in files of their own.
+#[test]
+fn weights_beside_a_model_are_read_with_it_and_belong_to_the_job() {
+    let Some(make) = runtime() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let input = picture(dir.path(), "a.png", (32, 32), 90);
+    let (copy, weights) = (dir.path().join("outside.onnx"), dir.path().join("outside.onnx.data"));
+    std::fs::copy(model("outside"), &copy).unwrap();
+    let run = |model: &str, out: &str| {
+        let out = dir.path().join(out);
+        framemill(&make, &["run", "-i", &input, "-o", out.to_str().unwrap(), "--detect", model])
+    };
+    let missing = run(copy.to_str().unwrap(), "missing");
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(errors(&missing).contains("outside.onnx.data: No such file"), "{}", errors(&missing));
+    let found = |out: &str| {
+        let mut all = records(&dir.path().join(out))[0]["detections"].clone();
+        all.as_array_mut().unwrap().iter_mut().for_each(|d| d["model"] = Value::Null);
+        all
+    };
+    let bytes = std::fs::read(model("outside") + ".data").unwrap();
+    std::fs::write(&weights, &bytes).unwrap();
+    for (model, out) in [(copy.to_str().unwrap(), "outside"), (&model("end2end"), "inside")] {
+        let output = run(model, out);
+        assert!(output.status.success(), "{}", errors(&output));
+    }
+    assert_eq!((found("outside"), found("outside").as_array().unwrap().len()), (found("inside"), 2));
+    // Other weights are another job.
+    let other: Vec<u8> = bytes.iter().rev().copied().collect();
+    std::fs::write(&weights, other).unwrap();
+    let refused = run(copy.to_str().unwrap(), "outside");
+    assert_eq!(refused.status.code(), Some(78), "{}", errors(&refused));
+}
+
 #[test]
 fn workers_of_another_provider_are_refused_unless_the_job_lets_them_in() {
     let Some(make) = runtime() else { return };
