@@ -44,7 +44,7 @@ use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
 use crate::store::{self, Output};
 use crate::task::{Ledger, Receipt, Reject};
-use crate::trace::{self, Recorder, Slice};
+use crate::trace::{self, Clock, Recorder, Slice};
 pub use alone::{Alone, decode_alone};
 pub use budget::{Budget, Credit};
 use collect::{Collector, Message, commit};
@@ -136,9 +136,9 @@ pub struct Snapshot {
 }
 
 impl Progress {
-    /// Also records what each thread does when.
-    pub fn traced(traced: bool) -> Progress {
-        Progress { trace: traced.then(Recorder::default), ..Progress::default() }
+    /// Also records what each thread does when, by `clock`, where one is given.
+    pub fn traced(clock: Option<Clock>) -> Progress {
+        Progress { trace: clock.map(Recorder::new), ..Progress::default() }
     }
     /// What threads did since this was last asked, and how many slices were dropped; nothing where it is not recorded.
     pub fn slices(&self) -> (Vec<Slice>, u64) {

@@ -31,7 +31,7 @@ use crate::notice::Notice;
 use crate::pipeline::{self, Observer, Outcome, Progress, Snapshot, Stop, Suspects, Target, UnitKey};
 use crate::plan::Plan;
 use crate::store;
-use crate::trace::{Slice, Traces};
+use crate::trace::{Clock, Slice, Traces};
 
 /// Clock time over CPU time that a unit without CPU time is given.
 const PATIENCE: u32 = 4;
@@ -48,8 +48,8 @@ struct Order {
     job: Value,
     worker: String,
     suspects: Suspects,
-    /// Its threads are to be followed.
-    traced: bool,
+    /// The clock by which its threads are to be followed, where they are to be.
+    traced: Option<Clock>,
 }
 
 /// What an engine says.

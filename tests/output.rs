@@ -3,6 +3,8 @@
 
 #[path = "output/bucket.rs"]
 mod bucket;
+#[path = "output/clock.rs"]
+mod clock;
 #[path = "common/mount.rs"]
 mod mount;
 #[path = "common/python.rs"]

@@ -368,9 +368,7 @@ fn supervised(
 fn tell(job: &Job, out: Option<&Output>, how: &Telling, report: &Value) -> Result<()> {
     let pretty = super::pretty(report) + "\n";
     if let Some(out) = out {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis());
-        let name = format!("{now:014}-{}.json", std::process::id());
-        out.replace(&format!("_framemill/reports/{name}"), pretty.as_bytes())?;
+        out.replace(&report_name(out)?, pretty.as_bytes())?;
     }
     if let Some(file) = &job.file.report {
         store::replace(file, pretty.as_bytes())?;
@@ -384,6 +382,14 @@ fn tell(job: &Job, out: Option<&Output>, how: &Telling, report: &Value) -> Resul
         eprintln!("{}", report::text(report));
     }
     Ok(())
+}
+
+/// A name behind those of all reports that are there, so that the last one is the newest although a clock was set back.
+fn report_name(out: &Output) -> Result<String> {
+    let number = |name: &String| name.split('-').next()?.parse::<u64>().ok();
+    let last = out.list("_framemill/reports")?.iter().filter_map(number).max();
+    let number = (store::moment() / 1_000_000).max(last.map_or(0, |last| last.saturating_add(1)));
+    Ok(format!("_framemill/reports/{number:014}-{}.json", std::process::id()))
 }
 
 /// The engine process: speaks with its supervisor over standard input, which is a socket.
