@@ -17,6 +17,7 @@ mod fallbacks;
 mod feed;
 mod meter;
 mod queue;
+mod room;
 #[cfg(feature = "ffmpeg")]
 mod scenes;
 mod spool;
@@ -54,6 +55,7 @@ use fallbacks::Fallbacks;
 pub use meter::StageLook;
 use meter::{Stage, Stages};
 use queue::Queue;
+use room::Room;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -218,6 +220,7 @@ struct Shared<'a> {
     budget: Budget,
     references: Budget,
     waiting: u64,
+    room: Room,
     /// Packets given to decoders, with those whose frames were not waited for.
     packets_fed: AtomicU64,
     /// Tasks between the collector and their receipts.
@@ -258,7 +261,10 @@ impl<'a> Shared<'a> {
         fallbacks: Fallbacks<'a>,
         surfaces: bool,
     ) -> Result<Self> {
-        let memory = job.file.memory.0;
+        let (memory, limit) = (job.file.memory.0, job.file.scratch_limit.map(|limit| limit.0));
+        // In a folder, shards are made where they are to stay.
+        let elsewhere = out.as_ref().is_some_and(|out| out.folder().is_none());
+        let room = Room::new(limit, elsewhere, job.file.output.shard_bytes.0);
         Ok(Shared {
             job,
             stop,
@@ -275,6 +281,7 @@ impl<'a> Shared<'a> {
             budget: Budget::new(memory / 2),
             references: Budget::new(memory / 4),
             waiting: memory / 4,
+            room,
             packets_fed: AtomicU64::new(0),
             committing: AtomicU64::new(0),
             failed: AtomicBool::new(false),
@@ -283,7 +290,7 @@ impl<'a> Shared<'a> {
             again: Mutex::default(),
             streamed: Mutex::default(),
             decoder: decoder(job, &fallbacks)?,
-            sources: Sources::new(&job.file.input, memory / 8, job.threads),
+            sources: Sources::new(&job.file.input, memory / 8, job.threads).within(limit),
             surfaces,
             decoders: Decoders::default(),
             fallbacks,
@@ -504,15 +511,19 @@ fn timing(shared: &Shared, wall: Duration) -> Value {
             queues.insert(name.into(), stage.queue());
         }
     }
+    let mut budget = json!({
+        "frames": { "limit": shared.budget.limit(), "high_water": shared.budget.high_water() },
+        "references": { "limit": shared.references.limit(), "high_water": shared.references.high_water() },
+    });
+    if let Some((limit, high_water)) = shared.room.report() {
+        budget["scratch"] = json!({ "limit": limit, "high_water": high_water });
+    }
     json!({
         "seconds": seconds,
         "queues": queues,
         "decoders": shared.decoders.report(),
         "packets_fed": shared.packets_fed.load(Ordering::Relaxed),
-        "budget": {
-            "frames": { "limit": shared.budget.limit(), "high_water": shared.budget.high_water() },
-            "references": { "limit": shared.references.limit(), "high_water": shared.references.high_water() },
-        },
+        "budget": budget,
     })
 }
 
@@ -610,8 +621,10 @@ fn pass(
                     if stopping(shared) {
                         break;
                     }
-                    let _work = trace::work(|| (format!("commit task {}", finish.task()), vec![finish.task()]));
+                    let task = finish.task();
+                    let _work = trace::work(|| (format!("commit task {task}"), vec![task]));
                     commit(shared, finish)?;
+                    shared.room.close(task);
                     shared.committing.fetch_sub(1, Ordering::Relaxed);
                 }
                 Ok(())

@@ -11,6 +11,8 @@ mod mount;
 mod python;
 #[path = "output/s3s.rs"]
 mod s3s;
+#[path = "output/scratch.rs"]
+mod scratch;
 #[path = "cloud/server.rs"]
 #[allow(dead_code, reason = "the tests of inputs use the rest")]
 mod server;

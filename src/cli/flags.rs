@@ -91,6 +91,7 @@ const FLAGS: &[Flag] = &[
     flag("unit", "unit", Text, "DUR", "Cut videos longer than this, where that is sound"),
     flag("max-pixels", "max_pixels", Number, "N", "Largest picture that is decoded"),
     flag("memory", "memory", Text, "SIZE", "Byte budget of everything in flight"),
+    flag("scratch-limit", "scratch_limit", Text, "SIZE", "Bytes of temporaries on disk, at most [default: as it takes]"),
     flag("threads", "threads", Number, "N", "CPU threads in all"),
     flag("tasks", "tasks", Text, "i/n|env|any", "Every n-th task from i; from the orchestrator's variables; or what is free, by leases"),
     flag("max-rejects", "max_rejects", Text, "N|P%", "Inputs that may be rejected before the exit code says so"),
@@ -114,6 +115,8 @@ const FLAGS: &[Flag] = &[
 pub const AGAIN: &[&str] = &[
     "threads",
     "memory",
+    "scratch-limit",
+    "batch",
     "max-rejects",
     "stall-timeout",
     "grace",
