@@ -288,6 +288,9 @@ pub struct JobFile {
     pub max_pixels: u64,
     /// Where the operations run: `auto`, `cpu`, `wgpu[:n]` or `cuda[:n|:all]`.
     pub device: String,
+    /// Pictures that a device gets at a time, at most. Without it, as many as are ready, up to what the device likes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
     /// Where decoding runs: auto, software, nvdec, ...
     pub decoder: String,
     /// Whether work demanded of a device may run elsewhere.
@@ -615,6 +618,7 @@ impl Job {
         if let Some(top) = value.as_object_mut() {
             for key in [
                 "device",
+                "batch",
                 "decoder",
                 "fallback",
                 "memory",

@@ -105,7 +105,8 @@ impl Requests {
     pub fn by(&self) -> Option<&str> {
         self.first.get().map(String::as_str)
     }
-    fn urgent(&self) -> bool {
+    /// A second signal came: nothing is to be finished any more.
+    pub fn urgent(&self) -> bool {
         self.signals.load(Ordering::Relaxed) > 1
     }
 }

@@ -76,6 +76,7 @@ const FLAGS: &[Flag] = &[
     flag("provider", "provider", Commas, "NAME,...", "Where ONNX Runtime computes, the first that is there: cpu, cuda, ..."),
     flag("ort", "ort", Text, "PATH", "ONNX Runtime's library [default: ORT_DYLIB_PATH, else the usual places]"),
     flag("device", "device", Text, "auto|cpu|wgpu[:n]|cuda[:n|:all]", "Where the operations run"),
+    flag("batch", "batch", Number, "N", "Pictures that a device gets at a time, at most [default: as it likes]"),
     flag("decoder", "decoder", Text, "auto|software|nvdec|...", "Where decoding runs"),
     flag("fallback", "fallback", Text, "allow|warn|forbid", "May work demanded of a device run elsewhere"),
     flag("quality", "quality", Text, "exact|fast", "Order of resizing and colour conversion"),

@@ -33,7 +33,7 @@ use crate::task::{Ledger, Totals};
 use crate::trace::Traces;
 
 /// Takes SIGINT, SIGTERM and the cloud's notices from now on, as long as the second lives.
-fn requests(job: &JobFile) -> Result<(Arc<Requests>, Listening)> {
+pub fn requests(job: &JobFile) -> Result<(Arc<Requests>, Listening)> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let requests = Arc::new(Requests::default());
     let told = requests.clone();
