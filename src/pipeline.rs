@@ -101,6 +101,7 @@ pub struct Progress {
     rejected: AtomicU64,
     frames: AtomicU64,
     tasks: AtomicU64,
+    samples_committed: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     fallbacks: AtomicU64,
@@ -123,6 +124,8 @@ pub struct Snapshot {
     pub frames: u64,
     /// Tasks committed.
     pub tasks: u64,
+    /// Samples of those tasks.
+    pub samples_committed: u64,
     /// Bytes of the inputs that are through.
     pub bytes_read: u64,
     /// Bytes of the objects committed.
@@ -168,6 +171,7 @@ impl Progress {
             rejected: count(&self.rejected),
             frames: count(&self.frames),
             tasks: count(&self.tasks),
+            samples_committed: count(&self.samples_committed),
             bytes_read: count(&self.bytes_read),
             bytes_written: count(&self.bytes_written),
             fallbacks: count(&self.fallbacks),
@@ -332,7 +336,16 @@ impl Shared<'_> {
     fn committed(&self, receipt: &Receipt) {
         let bytes = receipt.objects.iter().map(|object| object.bytes).sum();
         self.progress.bytes_written.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.samples_committed.fetch_add(receipt.samples, Ordering::Relaxed);
         self.progress.tasks.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Where temporaries are made.
+    fn scratch(&self) -> PathBuf {
+        self.out.as_ref().map_or_else(std::env::temp_dir, |out| out.scratch().to_path_buf())
+    }
+    /// Asks for room on disk; see [`Room::grow`].
+    fn grow(&self, task: u64, part: room::Part, bytes: u64) -> Result<()> {
+        self.room.grow(task, part, bytes, &self.scratch(), || !stopping(self))
     }
     fn spool_folder(&self) -> PathBuf {
         match &self.out {

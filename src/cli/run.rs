@@ -284,8 +284,11 @@ fn execute(
         finish::finish(out, &plans, &totals)?;
         how.note("finish", finishing);
     }
-    this.samples = totals.samples - before.samples.min(totals.samples);
-    this.tasks = totals.done - before.done;
+    (this.tasks, this.samples) = match job.file.tasks {
+        // Nobody else is at it; and what an engine that died had done is all there.
+        TaskShare::All => (totals.done - before.done, totals.samples - before.samples.min(totals.samples)),
+        _ => this.finished.committed,
+    };
     this.wall = begun.elapsed().as_secs_f64();
     this.interrupted_by = requests.by().map(str::to_string);
     let code = if open(&ledger)? > 0 {
@@ -495,7 +498,7 @@ fn stream(job: &Job, how: &Telling, heard: &mut Listeners, begun: Instant) -> Re
     }
     let interrupted = stop.draining();
     let peak_memory = supervise::peak_memory();
-    let finished = Finished { outcome, interrupted, peak_memory };
+    let finished = Finished { outcome, interrupted, peak_memory, ..Finished::default() };
     let this = ThisRun {
         samples: totals.samples,
         tasks: totals.done,
