@@ -288,12 +288,19 @@ pub struct JobFile {
     pub max_pixels: u64,
     /// Where the operations run: `auto`, `cpu`, `wgpu[:n]` or `cuda[:n|:all]`.
     pub device: String,
+    /// Pictures that a device gets at a time, at most. Without it, as many as are ready, up to what the device likes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
     /// Where decoding runs: auto, software, nvdec, ...
     pub decoder: String,
     /// Whether work demanded of a device may run elsewhere.
     pub fallback: Fallback,
     /// Byte budget of everything in flight.
     pub memory: ByteSize,
+    /// Bytes of temporaries on disk at most: shards on their way to a bucket with samples that wait for their turn, and as much
+    /// again for inputs that have to be whole on disk. Without it, as many as it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch_limit: Option<ByteSize>,
     /// CPU threads; 0 for as many as there are.
     pub threads: usize,
     /// Which tasks this process runs.
@@ -369,6 +376,8 @@ impl Default for JobFile {
             decoder: "auto".into(),
             fallback: Fallback::default(),
             memory: ByteSize(1_000_000_000),
+            scratch_limit: None,
+            batch: None,
             threads: 0,
             tasks: TaskShare::All,
             max_rejects: MaxRejects::Count(0),
@@ -546,6 +555,8 @@ impl Job {
             ("variants", u64::from(file.variants)),
             ("shard_samples", file.output.shard_samples),
             ("max_pixels", file.max_pixels),
+            ("batch", file.batch.map_or(1, |batch| batch as u64)),
+            ("scratch_limit", file.scratch_limit.map_or(1, |limit| limit.0)),
             ("unit", file.unit.is_positive().into()),
             ("stall_timeout", file.stall_timeout.is_positive().into()),
         ];
@@ -607,9 +618,11 @@ impl Job {
         if let Some(top) = value.as_object_mut() {
             for key in [
                 "device",
+                "batch",
                 "decoder",
                 "fallback",
                 "memory",
+                "scratch_limit",
                 "threads",
                 "tasks",
                 "max_rejects",
@@ -854,6 +867,8 @@ mod tests {
         assert_eq!(base.fingerprint(), with(|f| f.threads = 9));
         assert_eq!(base.fingerprint(), with(|f| f.output.uri = Some("elsewhere".into())));
         assert_eq!(base.fingerprint(), with(|f| f.memory = ByteSize(5)));
+        assert_eq!(base.fingerprint(), with(|f| f.scratch_limit = Some(ByteSize(5))));
+        assert_eq!(base.fingerprint(), with(|f| f.batch = Some(5)));
         assert_ne!(base.fingerprint(), with(|f| f.seed = 1));
         assert_ne!(base.fingerprint(), with(|f| f.ops.clear()));
         assert_ne!(base.fingerprint(), with(|f| f.output.shard_samples = 7));

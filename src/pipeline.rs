@@ -17,6 +17,7 @@ mod fallbacks;
 mod feed;
 mod meter;
 mod queue;
+mod room;
 #[cfg(feature = "ffmpeg")]
 mod scenes;
 mod spool;
@@ -44,7 +45,7 @@ use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
 use crate::store::{self, Output};
 use crate::task::{Ledger, Receipt, Reject};
-use crate::trace::{self, Recorder, Slice};
+use crate::trace::{self, Clock, Recorder, Slice};
 pub use alone::{Alone, decode_alone};
 pub use budget::{Budget, Credit};
 use collect::{Collector, Message, commit};
@@ -54,6 +55,7 @@ use fallbacks::Fallbacks;
 pub use meter::StageLook;
 use meter::{Stage, Stages};
 use queue::Queue;
+use room::Room;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -99,6 +101,7 @@ pub struct Progress {
     rejected: AtomicU64,
     frames: AtomicU64,
     tasks: AtomicU64,
+    samples_committed: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     fallbacks: AtomicU64,
@@ -121,6 +124,8 @@ pub struct Snapshot {
     pub frames: u64,
     /// Tasks committed.
     pub tasks: u64,
+    /// Samples of those tasks.
+    pub samples_committed: u64,
     /// Bytes of the inputs that are through.
     pub bytes_read: u64,
     /// Bytes of the objects committed.
@@ -136,9 +141,9 @@ pub struct Snapshot {
 }
 
 impl Progress {
-    /// Also records what each thread does when.
-    pub fn traced(traced: bool) -> Progress {
-        Progress { trace: traced.then(Recorder::default), ..Progress::default() }
+    /// Also records what each thread does when, by `clock`, where one is given.
+    pub fn traced(clock: Option<Clock>) -> Progress {
+        Progress { trace: clock.map(Recorder::new), ..Progress::default() }
     }
     /// What threads did since this was last asked, and how many slices were dropped; nothing where it is not recorded.
     pub fn slices(&self) -> (Vec<Slice>, u64) {
@@ -166,6 +171,7 @@ impl Progress {
             rejected: count(&self.rejected),
             frames: count(&self.frames),
             tasks: count(&self.tasks),
+            samples_committed: count(&self.samples_committed),
             bytes_read: count(&self.bytes_read),
             bytes_written: count(&self.bytes_written),
             fallbacks: count(&self.fallbacks),
@@ -218,6 +224,7 @@ struct Shared<'a> {
     budget: Budget,
     references: Budget,
     waiting: u64,
+    room: Room,
     /// Packets given to decoders, with those whose frames were not waited for.
     packets_fed: AtomicU64,
     /// Tasks between the collector and their receipts.
@@ -258,7 +265,10 @@ impl<'a> Shared<'a> {
         fallbacks: Fallbacks<'a>,
         surfaces: bool,
     ) -> Result<Self> {
-        let memory = job.file.memory.0;
+        let (memory, limit) = (job.file.memory.0, job.file.scratch_limit.map(|limit| limit.0));
+        // In a folder, shards are made where they are to stay.
+        let elsewhere = out.as_ref().is_some_and(|out| out.folder().is_none());
+        let room = Room::new(limit, elsewhere, job.file.output.shard_bytes.0);
         Ok(Shared {
             job,
             stop,
@@ -275,6 +285,7 @@ impl<'a> Shared<'a> {
             budget: Budget::new(memory / 2),
             references: Budget::new(memory / 4),
             waiting: memory / 4,
+            room,
             packets_fed: AtomicU64::new(0),
             committing: AtomicU64::new(0),
             failed: AtomicBool::new(false),
@@ -283,7 +294,7 @@ impl<'a> Shared<'a> {
             again: Mutex::default(),
             streamed: Mutex::default(),
             decoder: decoder(job, &fallbacks)?,
-            sources: Sources::new(&job.file.input, memory / 8, job.threads),
+            sources: Sources::new(&job.file.input, memory / 8, job.threads).within(limit),
             surfaces,
             decoders: Decoders::default(),
             fallbacks,
@@ -325,7 +336,16 @@ impl Shared<'_> {
     fn committed(&self, receipt: &Receipt) {
         let bytes = receipt.objects.iter().map(|object| object.bytes).sum();
         self.progress.bytes_written.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.samples_committed.fetch_add(receipt.samples, Ordering::Relaxed);
         self.progress.tasks.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Where temporaries are made.
+    fn scratch(&self) -> PathBuf {
+        self.out.as_ref().map_or_else(std::env::temp_dir, |out| out.scratch().to_path_buf())
+    }
+    /// Asks for room on disk; see [`Room::grow`].
+    fn grow(&self, task: u64, part: room::Part, bytes: u64) -> Result<()> {
+        self.room.grow(task, part, bytes, &self.scratch(), || !stopping(self))
     }
     fn spool_folder(&self) -> PathBuf {
         match &self.out {
@@ -504,15 +524,19 @@ fn timing(shared: &Shared, wall: Duration) -> Value {
             queues.insert(name.into(), stage.queue());
         }
     }
+    let mut budget = json!({
+        "frames": { "limit": shared.budget.limit(), "high_water": shared.budget.high_water() },
+        "references": { "limit": shared.references.limit(), "high_water": shared.references.high_water() },
+    });
+    if let Some((limit, high_water)) = shared.room.report() {
+        budget["scratch"] = json!({ "limit": limit, "high_water": high_water });
+    }
     json!({
         "seconds": seconds,
         "queues": queues,
         "decoders": shared.decoders.report(),
         "packets_fed": shared.packets_fed.load(Ordering::Relaxed),
-        "budget": {
-            "frames": { "limit": shared.budget.limit(), "high_water": shared.budget.high_water() },
-            "references": { "limit": shared.references.limit(), "high_water": shared.references.high_water() },
-        },
+        "budget": budget,
     })
 }
 
@@ -610,8 +634,10 @@ fn pass(
                     if stopping(shared) {
                         break;
                     }
-                    let _work = trace::work(|| (format!("commit task {}", finish.task()), vec![finish.task()]));
+                    let task = finish.task();
+                    let _work = trace::work(|| (format!("commit task {task}"), vec![task]));
                     commit(shared, finish)?;
+                    shared.room.close(task);
                     shared.committing.fetch_sub(1, Ordering::Relaxed);
                 }
                 Ok(())

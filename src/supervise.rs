@@ -31,7 +31,7 @@ use crate::notice::Notice;
 use crate::pipeline::{self, Observer, Outcome, Progress, Snapshot, Stop, Suspects, Target, UnitKey};
 use crate::plan::Plan;
 use crate::store;
-use crate::trace::{Slice, Traces};
+use crate::trace::{Clock, Slice, Traces};
 
 /// Clock time over CPU time that a unit without CPU time is given.
 const PATIENCE: u32 = 4;
@@ -48,8 +48,8 @@ struct Order {
     job: Value,
     worker: String,
     suspects: Suspects,
-    /// Its threads are to be followed.
-    traced: bool,
+    /// The clock by which its threads are to be followed, where they are to be.
+    traced: Option<Clock>,
 }
 
 /// What an engine says.
@@ -73,6 +73,8 @@ pub struct Finished {
     pub interrupted: bool,
     /// Its largest resident size in bytes.
     pub peak_memory: u64,
+    /// Tasks that it and those before it committed, and their samples; of one that died, as far as it had told.
+    pub committed: (u64, u64),
 }
 
 /// What the caller of [`run`] hears.
@@ -105,7 +107,8 @@ impl Requests {
     pub fn by(&self) -> Option<&str> {
         self.first.get().map(String::as_str)
     }
-    fn urgent(&self) -> bool {
+    /// A second signal came: nothing is to be finished any more.
+    pub fn urgent(&self) -> bool {
         self.signals.load(Ordering::Relaxed) > 1
     }
 }
@@ -124,7 +127,7 @@ pub fn run(
 ) -> Result<Finished> {
     let mut suspects = Suspects::default();
     let mut strikes: HashMap<UnitKey, u32> = HashMap::new();
-    let (mut causeless, mut peak) = (0, 0);
+    let (mut causeless, mut peak, mut committed) = (0, 0, (0, 0));
     // Process ids repeat, in containers as a rule.
     let worker = format!("{}-{:x}", store::worker(), store::moment());
     let _leave = Leave { job, worker: &worker };
@@ -137,15 +140,15 @@ pub fn run(
         };
         let mut watch = Watch::start(job, engine(), &order)?;
         traces.engine();
-        match watch.follow(requests, traces, news)? {
+        let verdict = watch.follow(requests, traces, news)?;
+        committed = (committed.0 + watch.committed.0, committed.1 + watch.committed.1);
+        match verdict {
             Verdict::End(end) => {
-                return (*end).map(|mut f| {
-                    f.peak_memory = f.peak_memory.max(peak);
-                    f
-                });
+                return (*end).map(|f| Finished { peak_memory: f.peak_memory.max(peak), committed, ..f });
             }
             Verdict::Stopped => {
-                return Ok(Finished { interrupted: true, peak_memory: peak.max(watch.peak), ..Finished::default() });
+                let peak_memory = peak.max(watch.peak);
+                return Ok(Finished { interrupted: true, peak_memory, committed, ..Finished::default() });
             }
             Verdict::Died { how, culprits, kind } => {
                 peak = peak.max(watch.peak);
@@ -210,6 +213,8 @@ struct Watch {
     /// When each unit last showed life: its number, CPU time then, ticks since.
     lives: BTreeMap<UnitKey, (u64, Duration, u32)>,
     peak: u64,
+    /// Tasks committed, and their samples, when it was last heard.
+    committed: (u64, u64),
 }
 
 impl Drop for Watch {
@@ -254,6 +259,7 @@ impl Watch {
             flying: BTreeSet::new(),
             lives: BTreeMap::new(),
             peak: 0,
+            committed: (0, 0),
         };
         let text = serde_json::to_string(order).map_err(|e| Error::bug(format!("the order: {e}")))?;
         watch.tell(&text);
@@ -327,6 +333,7 @@ impl Watch {
     fn see(&mut self, snapshot: &Snapshot) {
         let (cpu, resident) = process(self.child.id());
         self.peak = self.peak.max(resident);
+        self.committed = (snapshot.tasks, snapshot.samples_committed);
         for (key, life) in &snapshot.flying {
             match self.lives.get_mut(key) {
                 Some((seen, _, ticks)) if seen == life => *ticks += 1,
@@ -430,7 +437,8 @@ fn work(order: Order, stop: &Stop, progress: &Progress, voice: &Voice) -> Result
     let wanted = |task| job.file.tasks.has(task);
     let target = Target::Output(&out, &order.worker);
     let outcome = pipeline::run(&job, &plans, &wanted, target, stop, progress, voice, &order.suspects)?;
-    Ok(Finished { outcome, interrupted: stop.draining(), peak_memory: peak_memory() })
+    let interrupted = stop.draining();
+    Ok(Finished { outcome, interrupted, peak_memory: peak_memory(), ..Finished::default() })
 }
 
 /// The engine's way to its supervisor.

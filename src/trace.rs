@@ -3,6 +3,7 @@
 //! Promises: without a [`Recorder`] a thread asks one thread-local and does nothing else. Slices leave the engine ten times
 //! a second, so a crash costs only the last of them.
 
+mod clock;
 #[cfg(feature = "otlp")]
 mod spans;
 mod timeline;
@@ -10,13 +11,14 @@ mod timeline;
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Result;
 use crate::job::JobFile;
+pub use clock::Clock;
 #[cfg(feature = "otlp")]
 use spans::Spans;
 pub use timeline::Timeline;
@@ -115,10 +117,6 @@ thread_local! {
     static WAITED: Cell<u64> = const { Cell::new(0) };
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
-}
-
 /// Collects the slices of a process's threads.
 #[derive(Debug)]
 pub struct Recorder {
@@ -126,13 +124,12 @@ pub struct Recorder {
     tracks: Mutex<Vec<Arc<Track>>>,
 }
 
-impl Default for Recorder {
-    fn default() -> Self {
-        Recorder { zero: (Instant::now(), now()), tracks: Mutex::default() }
-    }
-}
-
 impl Recorder {
+    /// Slices are told in the time of the run's `clock`.
+    pub fn new(clock: Clock) -> Self {
+        Recorder { zero: (Instant::now(), clock.now()), tracks: Mutex::default() }
+    }
+
     /// Records what the calling thread does from now on, under this name.
     pub fn enter(&self, thread: &str) {
         let track = Arc::new(Track { thread: thread.into(), zero: self.zero, slices: Mutex::default() });
@@ -194,15 +191,16 @@ impl Drop for Work {
 const SUPERVISOR: &str = "supervisor";
 
 /// Work of the supervising process that began at `begun` and ends now.
-fn own(name: &str, begun: Instant) -> Slice {
+fn own(clock: Clock, name: &str, begun: Instant) -> Slice {
     let length = begun.elapsed().as_nanos() as u64;
-    let (thread, start) = (SUPERVISOR.to_string(), now().saturating_sub(length));
+    let (thread, start) = (SUPERVISOR.to_string(), clock.now().saturating_sub(length));
     Slice { thread, kind: Kind::Busy, name: name.into(), start, length, waited: 0, tasks: Vec::new() }
 }
 
 /// All that follow one run.
 #[derive(Debug, Default)]
 pub struct Traces {
+    clock: Clock,
     timeline: Option<(PathBuf, Timeline)>,
     #[cfg(feature = "otlp")]
     spans: Option<Spans>,
@@ -214,25 +212,27 @@ impl Traces {
     /// # Errors
     /// Store, where the timeline cannot be written.
     pub fn open(job: &JobFile) -> Result<Traces> {
+        let clock = Clock::default();
         let timeline = job.trace.clone().map(|file| (file, Timeline::default()));
         if let Some((file, timeline)) = &timeline {
             // Better now than after hours that it cannot be written.
             timeline.write(file)?;
         }
         Ok(Traces {
+            clock,
             timeline,
             #[cfg(feature = "otlp")]
-            spans: Spans::open(job),
+            spans: Spans::open(job, clock),
         })
     }
 
-    /// Whether threads are to be followed.
-    pub fn wanted(&self) -> bool {
+    /// The clock by which threads are to be followed, where they are to be.
+    pub fn wanted(&self) -> Option<Clock> {
         #[cfg(feature = "otlp")]
         if self.spans.is_some() {
-            return true;
+            return Some(self.clock);
         }
-        self.timeline.is_some()
+        self.timeline.is_some().then_some(self.clock)
     }
 
     /// Slices that follow are of another engine process.
@@ -256,18 +256,18 @@ impl Traces {
     /// Adds work of the supervising process that began at `begun` and ends now.
     pub fn own(&mut self, name: &str, begun: Instant) {
         if let Some((_, timeline)) = &mut self.timeline {
-            timeline.own(name, begun);
+            timeline.own(own(self.clock, name, begun));
         }
         #[cfg(feature = "otlp")]
         if let Some(spans) = &mut self.spans {
-            spans.own(&own(name, begun));
+            spans.own(&own(self.clock, name, begun));
         }
     }
 
     /// Notes something that happened to the current engine just now.
     pub fn mark(&mut self, name: &str) {
         if let Some((_, timeline)) = &mut self.timeline {
-            timeline.mark(name);
+            timeline.mark(name, self.clock.now());
         }
         #[cfg(feature = "otlp")]
         if let Some(spans) = &mut self.spans {
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn threads_without_a_recorder_leave_nothing_and_those_with_one_all() {
         drop(work(|| unreachable!("nobody wants to know")));
-        let recorder = Recorder::default();
+        let recorder = Recorder::new(Clock::default());
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 recorder.enter("decode-0");

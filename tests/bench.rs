@@ -7,14 +7,16 @@ mod python;
 #[allow(dead_code)]
 mod support;
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::*;
 
-/// `bench run` of the small clips: two configurations, so many rounds.
-fn bench(dir: &Path, name: &str, rounds: &str, more: &[&str], fault: Option<&str>) -> (Output, Value) {
+/// `bench run` of the small clips, so many rounds, with the report that it writes.
+fn command(dir: &Path, name: &str, rounds: &str, more: &[&str]) -> (Command, PathBuf) {
     let (clips, scratch) = (fixtures().join("clips"), dir.join("scratch"));
     let report = dir.join(format!("{name}.json"));
     let mut command = program();
@@ -23,11 +25,23 @@ fn bench(dir: &Path, name: &str, rounds: &str, more: &[&str], fault: Option<&str
     command.args(["--report", report.to_str().unwrap()]).args(more);
     // A variable of the job counts once, in the benchmark; not again in its runs.
     command.env("FRAMEMILL_EVERY", "500ms").env("FRAMEMILL_DEVICE", "cpu");
+    (command, report)
+}
+
+/// Names in the scratch folder.
+fn left(dir: &Path) -> Vec<OsString> {
+    let entries = std::fs::read_dir(dir.join("scratch"));
+    entries.map_or(Vec::new(), |entries| entries.map(|entry| entry.unwrap().file_name()).collect())
+}
+
+/// `bench run` of the small clips: two configurations, so many rounds.
+fn bench(dir: &Path, name: &str, rounds: &str, more: &[&str], fault: Option<&str>) -> (Output, Value) {
+    let (mut command, report) = command(dir, name, rounds, more);
     command.envs(fault.map(|fault| ("FRAMEMILL_TEST_BACKEND", fault)));
     let output = command.output().unwrap();
     let text = std::fs::read_to_string(&report).unwrap_or_default();
     let value = serde_json::from_str(&text).unwrap_or(Value::Null);
-    assert!(std::fs::read_dir(&scratch).map_or(0, Iterator::count) == 0, "nothing stays in the scratch folder");
+    assert_eq!(left(dir), [""; 0], "nothing stays in the scratch folder");
     (output, value)
 }
 
@@ -208,6 +222,69 @@ fn media_can_be_made_and_are_made_once() {
     assert!((seconds - 2.0).abs() < 0.1, "{seconds}");
     let output = run(Some(dir.path().to_str().unwrap()));
     assert_eq!(output.status.code(), Some(0), "what was made is kept: {}", errors(&output));
+}
+
+/// Waits until something is there, two minutes at most.
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Starts a benchmark, sends it a signal as soon as `look` finds something, and sees that nothing stays.
+fn interrupted<T>(dir: &Path, mut command: Command, signal: &str, look: impl FnMut() -> Option<T>) -> T {
+    let benchmark = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let found = wait_for("what the signal is to interrupt", look);
+    let sent = Command::new("kill").args(["-s", signal, &benchmark.id().to_string()]).status().unwrap();
+    assert!(sent.success(), "it ended before");
+    let output = benchmark.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", errors(&output));
+    assert!(errors(&output).contains(&format!("SIG{signal}: the benchmark stops")), "{}", errors(&output));
+    assert!(output.stdout.is_empty() && left(dir).is_empty(), "{:?} stays", left(dir));
+    found
+}
+
+#[test]
+fn a_benchmark_that_is_interrupted_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("scratch");
+    let inside = |part: &str| {
+        let own = left(dir.path()).into_iter().find(|name| name.to_string_lossy().starts_with("framemill-bench-"))?;
+        let names = std::fs::read_dir(folder.join(own)).ok()?.flatten().map(|entry| entry.file_name());
+        names.into_iter().find(|name| name.to_string_lossy().starts_with(part))
+    };
+
+    // In the middle of a run that would take long.
+    let (mut run, report) = command(dir.path(), "run", "5", &["--devices", "cpu", "--decoders", "software"]);
+    run.env("FRAMEMILL_TEST_BACKEND", "cpu=slow:3000");
+    interrupted(dir.path(), run, "INT", || inside("run-0"));
+    assert!(!report.exists(), "half a benchmark is no report");
+
+    // In the middle of another program, which has children of its own.
+    let mark = dir.path().join("mark");
+    let line = format!("other=sh -c 'sleep 600 & echo $! $$ > {}.new; mv {0}.new {0}; wait'", mark.display());
+    let more = ["--devices", "cpu", "--decoders", "software", "--peer", &line];
+    let (peer, report) = command(dir.path(), "peer", "5", &more);
+    let pids = interrupted(dir.path(), peer, "TERM", || std::fs::read_to_string(&mark).ok());
+    for pid in pids.split_whitespace() {
+        // Whoever has no parent any more is somebody else's to reap: it may still be named, but does nothing.
+        let gone = || std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+        wait_for("the end of what the peer began", || gone().then_some(()));
+    }
+    assert!(!report.exists());
+
+    if Command::new("ffmpeg").arg("-version").output().is_err() {
+        println!("skipped: there is no program ffmpeg here to make media with");
+        return;
+    }
+    let mut making = program();
+    making.args(["bench", "--synthetic", "2160p:h264:600s", "-o", folder.to_str().unwrap(), "--quick"]);
+    interrupted(dir.path(), making, "TERM", || left(dir.path()).pop());
 }
 
 const VALIDATE: &str = r#"

@@ -59,6 +59,7 @@ fn the_dataset_is_the_cpus_byte_for_byte() {
     assert!(expected.len() > 12, "{} files", expected.len());
     for (name, more, variable) in [
         ("plain", &["--fallback", "forbid"][..], None),
+        ("one by one", &["--fallback", "forbid", "--batch", "1"], None),
         ("tight", &["--fallback", "forbid", "--memory", "4MB", "--threads", "1"], None),
         ("lost once", &["--fallback", "forbid"], Some("2")),
         ("lost for good", &["--fallback", "allow"], Some("2+")),
@@ -69,6 +70,11 @@ fn the_dataset_is_the_cpus_byte_for_byte() {
         let report = report(&output);
         assert!(report["device"].as_str().unwrap().starts_with("wgpu: "), "{name}: {}", report["device"]);
         let fallbacks = report["fallbacks"].as_array().unwrap();
+        if name == "one by one" {
+            // Both variants of a picture go together.
+            let least = report["samples"].as_u64().unwrap() / 2;
+            assert!(report["device_work"]["batches"].as_u64().unwrap() >= least, "{}", report["device_work"]);
+        }
         if variable == Some("2+") {
             assert!(
                 fallbacks.iter().any(|f| f["what"] == "program" && f["frames"].as_u64() > Some(0)),

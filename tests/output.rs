@@ -3,12 +3,16 @@
 
 #[path = "output/bucket.rs"]
 mod bucket;
+#[path = "output/clock.rs"]
+mod clock;
 #[path = "common/mount.rs"]
 mod mount;
 #[path = "common/python.rs"]
 mod python;
 #[path = "output/s3s.rs"]
 mod s3s;
+#[path = "output/scratch.rs"]
+mod scratch;
 #[path = "cloud/server.rs"]
 #[allow(dead_code, reason = "the tests of inputs use the rest")]
 mod server;

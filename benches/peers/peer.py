@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
+# Photos that DALI takes at a time, as training loops do.
+DALI_BATCH = 32
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp"}
 
 
@@ -148,6 +150,10 @@ def by_pillow(job, image, file):
     if job.crop:
         x, y = job.corner(*image.size)
         image = image.crop((x, y, x + job.crop[0], y + job.crop[1]))
+    save(job, image, file)
+
+
+def save(job, image, file):
     if job.ending == "jpg":
         image.save(file, quality=job.quality, subsampling=0)
     else:
@@ -318,8 +324,58 @@ def photo_pyvips(job, photo, name):
         image.write_to_file(file, compression=1)
 
 
+def photos_dali(job, photos):
+    """DALI's operators on the CPU decode and resize a batch at a time; Pillow writes, since DALI has no encoder there."""
+    from nvidia.dali import fn, math as dali_math, pipeline_def, types
+    from PIL import Image
+
+    filters = {
+        "nearest": types.INTERP_NN,
+        "bilinear": types.INTERP_LINEAR,
+        "bicubic": types.INTERP_CUBIC,
+        "lanczos": types.INTERP_LANCZOS3,
+    }
+    if job.filter() not in filters:
+        cannot(f"DALI has no filter {job.filter()}")
+    batch, op = min(DALI_BATCH, len(photos)), job.resize or {}
+
+    @pipeline_def(batch_size=batch, num_threads=job.threads, device_id=None)
+    def pipeline():
+        files = [str(photo) for photo, _ in photos]
+        encoded, index = fn.readers.file(files=files, labels=list(range(len(files))), name="photos")
+        image = fn.decoders.image(encoded, output_type=types.RGB, jpeg_fancy_upsampling=True)
+        if op:
+            height_width = fn.peek_image_shape(encoded)[0:2]
+            if op.get("short"):
+                shorter = dali_math.min(height_width[0], height_width[1])
+                size = op["short"] * height_width // shorter
+            else:
+                size = types.Constant(job.size(1, 1)[::-1], dtype=types.INT64)
+            size = fn.cast(size, dtype=types.FLOAT)
+            image = fn.resize(image, size=size, interp_type=filters[job.filter()], antialias=True)
+        return image, index
+
+    def write(pixels, name):
+        image = Image.fromarray(pixels)
+        if job.crop:
+            x, y = job.corner(*image.size)
+            image = image.crop((x, y, x + job.crop[0], y + job.crop[1]))
+        save(job, image, f"{name}.{job.ending}")
+
+    pipe = pipeline()
+    pipe.build()
+    with ThreadPoolExecutor(job.threads) as pool:
+        for _ in range(math.ceil(len(photos) / batch)):
+            # The next batch is made meanwhile. The last one is filled up from the beginning.
+            images, indices = pipe.run()
+            done = {int(indices.at(i)[0]): images.at(i) for i in range(batch)}
+            list(pool.map(lambda of: write(of[1], photos[of[0]][1]), done.items()))
+
+
 VIDEOS = {"ffmpeg": ffmpeg, "pyav": pyav, "opencv": opencv, "decord": decord}
 STILLS = {"pillow": photo_pillow, "opencv": photo_opencv, "simplejpeg": photo_simplejpeg, "pyvips": photo_pyvips}
+# These take all photos at once.
+BATCHES = {"dali": photos_dali}
 
 
 def version(kind):
@@ -328,7 +384,8 @@ def version(kind):
         return " ".join(text.split()[:3])
     from importlib.metadata import PackageNotFoundError, version as of
 
-    names = {"pyav": ["av"], "opencv": ["opencv-python-headless", "opencv-python"]}.get(kind, [kind])
+    dali = ["nvidia-dali-cuda130", "nvidia-dali-cuda120"]
+    names = {"pyav": ["av"], "opencv": ["opencv-python-headless", "opencv-python"], "dali": dali}.get(kind, [kind])
     for name in names:
         try:
             return f"{name} {of(name)}"
@@ -341,7 +398,7 @@ def main():
     kind, order, out = sys.argv[1:]
     job = Job(order)
     photos = [path.suffix.lower() in PHOTOS for path in job.inputs]
-    if any(photos) and kind not in STILLS:
+    if any(photos) and kind not in STILLS and kind not in BATCHES:
         cannot(f"{kind} is for videos here")
     if not all(photos) and kind not in VIDEOS:
         cannot(f"{kind} is for photos here")
@@ -351,8 +408,12 @@ def main():
     for (path, name), photo in zip(named, photos):
         if not photo:
             VIDEOS[kind](job, path, name)
-    with ThreadPoolExecutor(job.threads) as pool:
-        list(pool.map(lambda still: STILLS[kind](job, *still), stills))
+    if kind in BATCHES:
+        if stills:
+            BATCHES[kind](job, stills)
+    else:
+        with ThreadPoolExecutor(job.threads) as pool:
+            list(pool.map(lambda still: STILLS[kind](job, *still), stills))
     print(version(kind))
 
 

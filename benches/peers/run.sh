@@ -24,9 +24,9 @@ if [ ! -x "$python/bin/python" ]; then
   python3 -m venv "$python"
 fi
 "$python/bin/pip" install -q --disable-pip-version-check av decord opencv-python-headless 'pillow>=13,<14' \
-  simplejpeg 'pyvips[binary]' numpy
+  simplejpeg 'pyvips[binary]' numpy nvidia-dali-cuda130
 peers=()
-for kind in ffmpeg pyav decord opencv pillow simplejpeg pyvips; do
+for kind in ffmpeg pyav decord opencv pillow simplejpeg pyvips dali; do
   peers+=(--peer "$kind=$python/bin/python $PWD/benches/peers/peer.py $kind")
 done
 "$program" bench -i "$media" --devices cpu --decoders software --icc ignore "${peers[@]}" "$@"

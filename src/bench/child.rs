@@ -1,9 +1,14 @@
 //! Runs of this same program, each into a folder of its own, and what they cost.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 use super::peers;
@@ -13,15 +18,23 @@ use crate::error::{Error, Result};
 use crate::job::JobFile;
 use crate::job::values::{MaxRejects, TaskShare};
 use crate::pipeline::Alone;
+use crate::sample::Rational;
 use crate::store;
+use crate::supervise::Requests;
 
 /// The hidden command that decodes and does nothing else.
 pub const DECODE: &str = "__decode";
+
+/// How often a child that runs makes this look whether it is to stop.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a child that was asked to stop may take; a run gives up its tasks in a fraction of it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts children.
 pub struct Runner<'a> {
     /// This program, with no variables of a job around it.
     start: &'a dyn Fn() -> Command,
+    stop: &'a Requests,
     folder: PathBuf,
     gpu: Option<GpuWatch>,
     count: Cell<u32>,
@@ -44,7 +57,16 @@ pub struct Folder(pub PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(e) = std::fs::remove_dir_all(&self.0) {
+        let mut failure = None;
+        // An engine whose supervisor was killed may still be writing for a moment.
+        for wait in [0, 50, 200, 1000] {
+            std::thread::sleep(Duration::from_millis(wait));
+            match std::fs::remove_dir_all(&self.0) {
+                Err(e) if e.kind() != ErrorKind::NotFound => failure = Some(e),
+                _ => return,
+            }
+        }
+        if let Some(e) = failure {
             tracing::warn!("{}: {e}; remove it by hand", self.0.display());
         }
     }
@@ -52,12 +74,20 @@ impl Drop for Folder {
 
 impl<'a> Runner<'a> {
     /// Runs go into folders below `folder`. With `gpu` the driver is asked for the GPU's use.
-    pub fn new(start: &'a dyn Fn() -> Command, folder: PathBuf, gpu: bool) -> Runner<'a> {
+    pub fn new(start: &'a dyn Fn() -> Command, stop: &'a Requests, folder: PathBuf, gpu: bool) -> Runner<'a> {
         let watch = gpu.then(GpuWatch::start);
         if let Some(Err(why)) = &watch {
             tracing::info!("the GPU's use is not known: {why}");
         }
-        Runner { start, folder, gpu: watch.and_then(Result::ok), count: Cell::new(0) }
+        Runner { start, stop, folder, gpu: watch.and_then(Result::ok), count: Cell::new(0) }
+    }
+
+    /// Whether the benchmark is to go on.
+    ///
+    /// # Errors
+    /// Interrupted, where it was asked to stop.
+    pub fn go_on(&self) -> Result<()> {
+        go_on(self.stop)
     }
 
     /// Runs `job`, into a fresh folder; with `trace` its timeline goes there.
@@ -106,9 +136,9 @@ impl<'a> Runner<'a> {
         let out = Folder(self.folder.join(format!("run-{number}")));
         store::create_folders(&out.0).map_err(|e| e.message)?;
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("{line} \"$@\"")).arg("peer").arg(order).arg(&out.0).stdin(Stdio::null());
+        command.arg("-c").arg(format!("{line} \"$@\"")).arg("peer").arg(order).arg(&out.0);
         let look = Look::now();
-        let output = command.output().map_err(|e| format!("it could not be started: {e}"))?;
+        let output = watched(&mut command, self.stop).map_err(|e| e.message)?;
         let spent = look.spent();
         ended(&output)?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -148,8 +178,52 @@ impl<'a> Runner<'a> {
 
     fn output(&self, arguments: &[&str]) -> Result<Output, String> {
         let mut command = (self.start)();
-        command.args(arguments).stdin(Stdio::null());
-        command.output().map_err(|e| format!("it could not be started: {e}"))
+        command.args(arguments);
+        watched(&mut command, self.stop).map_err(|e| e.message)
+    }
+}
+
+/// Runs `command`, in a process group of its own, to its end.
+///
+/// # Errors
+/// Interrupted, where it was asked to stop and the child was made to end; unavailable, where it cannot be started.
+pub fn watched(command: &mut Command, stop: &Requests) -> Result<Output> {
+    go_on(stop)?;
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let failed = |e: std::io::Error| Error::unavailable(format!("it could not be started: {e}"));
+    let child = command.spawn().map_err(failed)?;
+    let group = Pid::from_child(&child);
+    let (over, ended) = mpsc::channel();
+    std::thread::spawn(move || over.send(child.wait_with_output()));
+    let mut asked: Option<Instant> = None;
+    loop {
+        match ended.recv_timeout(TICK) {
+            Ok(output) => return go_on(stop).and(output.map_err(failed)),
+            Err(RecvTimeoutError::Disconnected) => return Err(Error::bug("the end of a child was missed")),
+            Err(RecvTimeoutError::Timeout) if stop.by().is_none() => {}
+            Err(RecvTimeoutError::Timeout) => match asked {
+                None => {
+                    asked = Some(Instant::now());
+                    end(group, Signal::TERM);
+                }
+                Some(at) if stop.urgent() || at.elapsed() > PATIENCE => end(group, Signal::KILL),
+                Some(_) => {}
+            },
+        }
+    }
+}
+
+/// Whether the benchmark is to go on.
+fn go_on(stop: &Requests) -> Result<()> {
+    let said =
+        |by| Error::interrupted(format!("{by}: the benchmark stops, its runs are removed and nothing is reported"));
+    stop.by().map_or(Ok(()), |by| Err(said(by)))
+}
+
+/// Signals a child and its own children, those that are still there.
+fn end(group: Pid, signal: Signal) {
+    if let Err(e) = kill_process_group(group, signal) {
+        tracing::debug!("a child that is to stop: {e}");
     }
 }
 
@@ -164,6 +238,8 @@ fn plain(job: &JobFile) -> JobFile {
         price_per_hour: None,
         tasks: TaskShare::All,
         max_rejects: MaxRejects::Percent(100.0),
+        // Nobody wants what a run that is to stop has begun.
+        grace: Rational::seconds(0),
         ..job.clone()
     }
 }

@@ -212,6 +212,9 @@ pub(super) fn rounds(
                 news(&format!("round {round}: {}: {seconds:.2} s", peer.name()));
             }
         }
+        if runner.go_on().is_err() {
+            break;
+        }
         let took = before.elapsed();
         let why = match spec.rounds {
             Some(rounds) if round >= rounds => Some(format!("{rounds} rounds, as asked")),
@@ -241,7 +244,8 @@ pub(super) fn decode_alone(series: &mut [Series], runner: &Runner, job: &JobFile
     for one in series.iter_mut().filter(|s| s.ran()) {
         // What a device reads where a decoder left it is CUDA's alone.
         let device = if one.way.device.starts_with("cuda") { one.way.device.clone() } else { "cpu".into() };
-        let key = Way { name: String::new(), device, quality: crate::program::Quality::Exact, ..one.way.clone() };
+        let quality = crate::program::Quality::Exact;
+        let key = Way { name: String::new(), device, quality, batch: None, ..one.way.clone() };
         if let Some((_, told)) = known.iter().find(|(way, _)| *way == key) {
             one.alone = told.clone();
             continue;
@@ -346,6 +350,7 @@ impl Series {
             decoder: self.way.decoder.clone(),
             quality: self.way.quality().into(),
             threads: if self.way.threads == 0 { setting.machine.cores } else { self.way.threads },
+            batch: self.way.batch,
             ran_on: self.ran_on().map(str::to_string),
             decoders: report["decoders"].clone(),
             verdict: self.verdict,

@@ -38,6 +38,7 @@ use crate::decode::route::Demand;
 use crate::error::{Error, Result};
 use crate::job::{Job, JobFile};
 use crate::program::Quality;
+use crate::supervise::Requests;
 use child::Runner;
 use machine::Machine;
 use measure::Series;
@@ -48,7 +49,7 @@ use result::{Bench, Missing, Rates, Rules, SCHEMA, Verdict};
 
 /// What is to be measured.
 pub struct Spec {
-    /// The job; its device, decoder, quality and threads are one choice where lists below are empty.
+    /// The job; its device, decoder, quality, threads and batch are one choice where lists below are empty.
     pub job: JobFile,
     /// Devices, as in `--device`.
     pub devices: Vec<String>,
@@ -58,6 +59,8 @@ pub struct Spec {
     pub qualities: Vec<Quality>,
     /// Numbers of threads; 0 for as many as there are cores.
     pub threads: Vec<usize>,
+    /// Pictures that a device gets at a time, at most; the CPU takes one by one.
+    pub batches: Vec<usize>,
     /// So many rounds, whatever they give.
     pub rounds: Option<usize>,
     /// When measuring ends at the latest; a round that has begun is finished.
@@ -84,6 +87,7 @@ pub(super) struct Way {
     pub decoder: String,
     pub quality: Quality,
     pub threads: usize,
+    pub batch: Option<usize>,
 }
 
 impl Way {
@@ -94,6 +98,7 @@ impl Way {
             decoder: self.decoder.clone(),
             quality: self.quality,
             threads: self.threads,
+            batch: self.batch,
             ..job.clone()
         }
     }
@@ -124,23 +129,29 @@ fn ways(spec: &Spec) -> Vec<Way> {
     let decoders = or(&spec.decoders, &spec.job.decoder);
     let qualities = if spec.qualities.is_empty() { vec![spec.job.quality] } else { spec.qualities.clone() };
     let threads = if spec.threads.is_empty() { vec![spec.job.threads] } else { spec.threads.clone() };
+    let batches: Vec<Option<usize>> =
+        if spec.batches.is_empty() { vec![spec.job.batch] } else { spec.batches.iter().copied().map(Some).collect() };
     let mut ways = Vec::new();
     for quality in &qualities {
         for device in &devices {
             for decoder in &decoders {
-                for threads in &threads {
+                for (threads, batch) in threads.iter().flat_map(|n| batches.iter().map(move |batch| (*n, *batch))) {
                     let mut way = Way {
                         name: format!("{device}/{decoder}"),
                         device: device.clone(),
                         decoder: decoder.clone(),
                         quality: *quality,
-                        threads: *threads,
+                        threads,
+                        batch: batch.filter(|_| device != "cpu"),
                     };
                     if qualities.len() > 1 {
                         way.name += &format!("/{}", way.quality());
                     }
                     if spec.threads.len() > 1 {
                         way.name += &format!("/{threads} threads");
+                    }
+                    if let Some(batch) = way.batch.filter(|_| spec.batches.len() > 1) {
+                        way.name += &format!("/batch {batch}");
                     }
                     if !ways.contains(&way) {
                         ways.push(way);
@@ -152,11 +163,11 @@ fn ways(spec: &Spec) -> Vec<Way> {
     ways
 }
 
-/// Measures. `start` gives this program, without arguments; `news` hears how far it is.
+/// Measures. `start` gives this program, without arguments; `stop` are the requests to stop; `news` hears how far it is.
 ///
 /// # Errors
-/// Usage, where the job or a list cannot be; unavailable, where nothing that was asked for is on this machine; store.
-pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, news: &mut dyn FnMut(&str)) -> Result<Bench> {
+/// Usage, where the job or a list cannot be; unavailable, where nothing that was asked for is on this machine; interrupted; store.
+pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, stop: &Requests, news: &mut dyn FnMut(&str)) -> Result<Bench> {
     let begun = Instant::now();
     if spec.job.input.root.is_none() {
         // So that keys are the same on a machine that has the media elsewhere.
@@ -182,7 +193,7 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, news: &mut dyn FnMut(&st
     }
     let scratch = child::scratch(&spec.scratch)?;
     let gpu = here.iter().any(|w| w.device.starts_with("cuda") || w.decoder == "nvdec");
-    let runner = Runner::new(start, scratch.0.clone(), gpu);
+    let runner = Runner::new(start, stop, scratch.0.clone(), gpu);
     news("measuring memory and disk");
     let rates = Rates {
         memory: rates::memory(job.threads, Duration::from_millis(300)),
@@ -192,13 +203,16 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, news: &mut dyn FnMut(&st
     for one in &mut series {
         news(&format!("{}: warming up", one.way.name));
         one.warm(&runner, &spec.job);
+        runner.go_on()?;
     }
     hold_against_each_other(&mut series);
     let (mut peers, order) = warm_peers(&series, &runner, &spec, &job, news)?;
     measure::decode_alone(&mut series, &runner, &spec.job, news);
+    runner.go_on()?;
     let ended = measure::rounds(&mut series, (&mut peers, &order), &runner, &spec, begun, news);
     measure::device_speeds(&mut series, &runner, &machine);
     let break_even = even::find(&series, &runner, &spec, &sample, begun, news);
+    runner.go_on()?;
     let mut noise = machine_noise(&machine);
     noise.extend(measure::others(&series, machine.cores));
     let setting =
@@ -243,7 +257,9 @@ fn warm_peers(
         return Ok((Vec::new(), PathBuf::new()));
     };
     let order = peers::order(job, runner)?;
-    let ours = runner.run(&reference.way.job(&spec.job), None).map_err(Error::bug)?;
+    let ours = runner.run(&reference.way.job(&spec.job), None);
+    runner.go_on()?;
+    let ours = ours.map_err(Error::bug)?;
     for peer in &mut peers {
         news(&format!("{}: warming up", peer.name()));
         peer.warm(runner, &order, &Runner::data(&ours));
@@ -331,6 +347,7 @@ mod tests {
             decoders: Vec::new(),
             qualities: vec![Quality::Exact],
             threads: Vec::new(),
+            batches: Vec::new(),
             rounds: None,
             time_limit: Duration::from_secs(1),
             quick: true,
@@ -362,6 +379,12 @@ mod tests {
             ],
             "what is named twice runs once"
         );
+        let batches = Spec { batches: vec![8, 32], ..spec() };
+        assert_eq!(
+            names(&batches),
+            ["cpu/auto", "wgpu/auto/batch 8", "wgpu/auto/batch 32"],
+            "the CPU takes one by one"
+        );
     }
 
     #[test]
@@ -372,6 +395,7 @@ mod tests {
             decoder: decoder.into(),
             quality: Quality::Exact,
             threads: 1,
+            batch: None,
         };
         assert_eq!(way("cpu", "software").missing().unwrap(), None);
         assert!(way("cuda:999", "software").missing().unwrap().is_some());

@@ -157,6 +157,9 @@ pub struct Configuration {
     pub quality: String,
     /// CPU threads.
     pub threads: usize,
+    /// Pictures that the device got at a time, at most, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
     /// What it ran on, as the run's report names it.
     pub ran_on: Option<String>,
     /// What decoded how much, as the run's report tells.

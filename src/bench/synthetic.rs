@@ -3,10 +3,12 @@
 //! The picture moves everywhere and has grain, as films do: a test pattern alone would decode far too quickly.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::error::{Error, Result};
+use super::child::watched;
+use crate::error::{Class, Error, Result};
 use crate::sample::Rational;
+use crate::supervise::Requests;
 
 /// What is wanted.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,8 +80,8 @@ impl Synthetic {
     /// The clip in `folder`, made where it is not there yet.
     ///
     /// # Errors
-    /// Unavailable, where there is no FFmpeg or it lacks the encoder.
-    pub fn make(&self, folder: &Path) -> Result<PathBuf> {
+    /// Unavailable, where there is no FFmpeg or it lacks the encoder; interrupted, where `stop` asks for it meanwhile.
+    pub fn make(&self, folder: &Path, stop: &Requests) -> Result<PathBuf> {
         let name: String = self.text.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
         let file = folder.join(format!("framemill-synthetic-{name}.{}", self.codec.ending));
         if file.exists() {
@@ -105,10 +107,14 @@ impl Synthetic {
                 self.text
             ))
         };
-        let output = command.stdin(Stdio::null()).output().map_err(|e| failed(&e.to_string()))?;
-        if !output.status.success() {
+        let output = match watched(&mut command, stop) {
+            Err(e) if e.class != Class::Interrupted => return Err(failed(&e.message)),
+            other => other,
+        };
+        if !output.as_ref().is_ok_and(|output| output.status.success()) {
             // What was left half made is of no use.
             let _ = std::fs::remove_file(&making);
+            let output = output?;
             let text = String::from_utf8_lossy(&output.stderr);
             return Err(failed(text.lines().find(|l| !l.trim().is_empty()).unwrap_or("it failed and said nothing")));
         }

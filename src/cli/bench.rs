@@ -40,6 +40,11 @@ fn measured(command: Command) -> Command {
         .arg(text("decoders", "D,D,...", "Decoders in turn [default: software, and nvdec where it is there]"))
         .arg(text("qualities", "Q,Q", "exact,fast; each is ranked by itself"))
         .arg(text("threads", "N,N,...", "Numbers of CPU threads in turn [default: as many as there are]"))
+        .arg(text(
+            "batches",
+            "N,N,...",
+            "Pictures that a device gets at a time, at most, in turn [default: as it likes]",
+        ))
         .arg(text("rounds", "N", "So many rounds [default: until the medians are known well enough]"))
         .arg(text("time-limit", "DUR", "When measuring ends at the latest [default: 10m; 1m with --quick]"))
         .arg(switch("quick", "About a minute: wider intervals, no break-even"))
@@ -156,9 +161,10 @@ fn run(m: &ArgMatches) -> Result<u8> {
     for folder in report.iter().chain(&page).filter_map(|file| file.parent()) {
         crate::store::create_folders(folder)?;
     }
+    let (requests, _listening) = super::run::requests(&job)?;
     if let Some(clip) = &synthetic {
         eprintln!("framemill: making {}", clip.text);
-        job.input.uri.push(clip.make(&scratch)?.to_string_lossy().into_owned());
+        job.input.uri.push(clip.make(&scratch, &requests)?.to_string_lossy().into_owned());
     }
     if job.input.uri.is_empty() {
         return Err(Error::usage("no input: give --input FILE or FOLDER, or --synthetic 1080p:h264:60s"));
@@ -169,12 +175,17 @@ fn run(m: &ArgMatches) -> Result<u8> {
     if rounds == Some(0) {
         return Err(Error::usage("--rounds: expected 1 or more"));
     }
+    let batches = list(m, "batches").iter().map(|n| number("batches", n)).collect::<Result<Vec<_>>>()?;
+    if batches.contains(&0) {
+        return Err(Error::usage("--batches: expected numbers of 1 or more"));
+    }
     let (devices, decoders) = chosen(m, &job);
     let spec = Spec {
         devices,
         decoders,
         qualities: list(m, "qualities").iter().map(|q| quality(q)).collect::<Result<_>>()?,
         threads: list(m, "threads").iter().map(|n| number("threads", n)).collect::<Result<_>>()?,
+        batches,
         rounds,
         time_limit: Duration::from_secs_f64(limit.clamp(0.0, 1e7)),
         quick,
@@ -194,7 +205,7 @@ fn run(m: &ArgMatches) -> Result<u8> {
         });
         process
     };
-    let bench = bench::run(spec, &start, &mut |text| eprintln!("framemill: {text}"))?;
+    let bench = bench::run(spec, &start, &requests, &mut |text| eprintln!("framemill: {text}"))?;
     if let Some(file) = &report {
         bench.write(file)?;
     }

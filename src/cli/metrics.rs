@@ -206,6 +206,7 @@ fn sum(a: &Snapshot, b: &Snapshot) -> Snapshot {
         rejected: a.rejected + b.rejected,
         frames: a.frames + b.frames,
         tasks: a.tasks + b.tasks,
+        samples_committed: a.samples_committed + b.samples_committed,
         bytes_read: a.bytes_read + b.bytes_read,
         bytes_written: a.bytes_written + b.bytes_written,
         fallbacks: a.fallbacks + b.fallbacks,

@@ -33,7 +33,7 @@ use crate::task::{Ledger, Totals};
 use crate::trace::Traces;
 
 /// Takes SIGINT, SIGTERM and the cloud's notices from now on, as long as the second lives.
-fn requests(job: &JobFile) -> Result<(Arc<Requests>, Listening)> {
+pub fn requests(job: &JobFile) -> Result<(Arc<Requests>, Listening)> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let requests = Arc::new(Requests::default());
     let told = requests.clone();
@@ -284,8 +284,11 @@ fn execute(
         finish::finish(out, &plans, &totals)?;
         how.note("finish", finishing);
     }
-    this.samples = totals.samples - before.samples.min(totals.samples);
-    this.tasks = totals.done - before.done;
+    (this.tasks, this.samples) = match job.file.tasks {
+        // Nobody else is at it; and what an engine that died had done is all there.
+        TaskShare::All => (totals.done - before.done, totals.samples - before.samples.min(totals.samples)),
+        _ => this.finished.committed,
+    };
     this.wall = begun.elapsed().as_secs_f64();
     this.interrupted_by = requests.by().map(str::to_string);
     let code = if open(&ledger)? > 0 {
@@ -368,9 +371,7 @@ fn supervised(
 fn tell(job: &Job, out: Option<&Output>, how: &Telling, report: &Value) -> Result<()> {
     let pretty = super::pretty(report) + "\n";
     if let Some(out) = out {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis());
-        let name = format!("{now:014}-{}.json", std::process::id());
-        out.replace(&format!("_framemill/reports/{name}"), pretty.as_bytes())?;
+        out.replace(&report_name(out)?, pretty.as_bytes())?;
     }
     if let Some(file) = &job.file.report {
         store::replace(file, pretty.as_bytes())?;
@@ -384,6 +385,14 @@ fn tell(job: &Job, out: Option<&Output>, how: &Telling, report: &Value) -> Resul
         eprintln!("{}", report::text(report));
     }
     Ok(())
+}
+
+/// A name behind those of all reports that are there, so that the last one is the newest although a clock was set back.
+fn report_name(out: &Output) -> Result<String> {
+    let number = |name: &String| name.split('-').next()?.parse::<u64>().ok();
+    let last = out.list("_framemill/reports")?.iter().filter_map(number).max();
+    let number = (store::moment() / 1_000_000).max(last.map_or(0, |last| last.saturating_add(1)));
+    Ok(format!("_framemill/reports/{number:014}-{}.json", std::process::id()))
 }
 
 /// The engine process: speaks with its supervisor over standard input, which is a socket.
@@ -489,7 +498,7 @@ fn stream(job: &Job, how: &Telling, heard: &mut Listeners, begun: Instant) -> Re
     }
     let interrupted = stop.draining();
     let peak_memory = supervise::peak_memory();
-    let finished = Finished { outcome, interrupted, peak_memory };
+    let finished = Finished { outcome, interrupted, peak_memory, ..Finished::default() };
     let this = ThisRun {
         samples: totals.samples,
         tasks: totals.done,

@@ -7,6 +7,7 @@
 mod http;
 mod listing;
 mod object;
+mod room;
 mod spool;
 mod window;
 
@@ -17,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::bytes::ByteSource;
@@ -58,16 +60,23 @@ struct Opened {
 /// Where the bytes behind the head come from.
 enum Rest {
     Ranges(Arc<dyn Fetch>),
-    /// The server gives no ranges: the whole was written to a file that has no name any more.
-    File(crate::bytes::FileSource),
+    /// The server gives no ranges: the whole was written to a file that has no name any more, and takes that room.
+    File {
+        source: crate::bytes::FileSource,
+        _room: room::Taken,
+    },
 }
 
 /// An input that is being opened.
-pub struct Opening(JoinHandle<Result<Opened>>);
+pub struct Opening {
+    opening: JoinHandle<Result<Opened>>,
+    /// Told when somebody waits for it.
+    wanted: Arc<Notify>,
+}
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        self.0.abort();
+        self.opening.abort();
     }
 }
 
@@ -93,6 +102,11 @@ impl Remote {
         }
     }
 
+    /// The same, with so many bytes for bodies that have to be whole on disk.
+    pub fn within(self, limit: Option<u64>) -> Self {
+        Remote { http: self.http.within(limit), ..self }
+    }
+
     /// How many inputs to open ahead.
     pub fn ahead(&self) -> usize {
         self.ahead
@@ -108,6 +122,7 @@ impl Remote {
 
     /// Begins to open `uri`; nothing is waited for, save where a client has to be made.
     pub fn begin(&self, uri: &str, expected: Expected) -> Result<Opening> {
+        let wanted = Arc::new(Notify::new());
         let opening = match Place::of(uri) {
             // A list may name such places among others: that is the one input's fault, not the job's.
             Some(place) if !place.is_bucket() => {
@@ -119,9 +134,9 @@ impl Remote {
                 let unusable = |e: Error| if e.class == Class::Usage { Error::store(e.message) } else { e };
                 object::open(self.cloud(uri, &place).map_err(unusable)?, uri, expected)?
             }
-            None => self.http.open(uri, expected)?,
+            None => self.http.open(uri, expected, wanted.clone())?,
         };
-        Ok(Opening(cloud::spawn(opening)))
+        Ok(Opening { opening: cloud::spawn(opening), wanted })
     }
 
     /// Waits until the input is open.
@@ -130,7 +145,8 @@ impl Remote {
     }
 
     fn wait(&self, mut opening: Opening, life: &Life) -> Result<Opened> {
-        let opened = waiting(life, &mut opening.0);
+        opening.wanted.notify_one();
+        let opened = waiting(life, &mut opening.opening);
         opened.map_err(|e| Error::bug(format!("opening an input ended: {e}")))?
     }
 }

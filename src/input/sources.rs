@@ -45,6 +45,14 @@ impl Sources {
         }
     }
 
+    /// The same, with so many bytes for inputs that have to be whole on disk; `None` for as many as it takes.
+    pub fn within(self, limit: Option<u64>) -> Sources {
+        Sources {
+            #[cfg(feature = "cloud")]
+            remote: self.remote.within(limit),
+        }
+    }
+
     /// How many inputs to open ahead of their turn.
     pub fn ahead(&self) -> usize {
         #[cfg(feature = "cloud")]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 
 use super::decode::Done;
+use super::room::Part;
 use super::spool::{Place, Spool};
 use super::{Shared, TaskInfo, UnitKey};
 use crate::detect::Selection;
@@ -277,7 +278,11 @@ impl<'a, W: Write> Collector<'a, W> {
         }
         let shape = sample.shape.clone();
         match task.spool.as_mut() {
-            Some(spool) => Ok(Entry::Disk(spool.put(sample)?, shape)),
+            Some(spool) => {
+                let shared = self.shared;
+                let grow = |bytes| shared.grow(key.task, Part::Spool, bytes);
+                Ok(Entry::Disk(spool.put(sample, grow)?, shape))
+            }
             None => Err(Error::bug("a spool that was just made is not there")),
         }
     }
@@ -387,7 +392,12 @@ impl<'a, W: Write> Collector<'a, W> {
                         task.receipt.samples += 1;
                         shared.progress.sample();
                         match (&mut task.writer, &mut self.stream) {
-                            (Some(writer), _) => writer.write(sample)?,
+                            (Some(writer), _) => {
+                                if shared.room.counts(Part::Shard) {
+                                    shared.grow(number, Part::Shard, sample.at_most()?)?;
+                                }
+                                writer.write(sample)?;
+                            }
                             (None, Some(stream)) => {
                                 let mut sample = sample;
                                 stream.write(&mut sample)?;
@@ -414,6 +424,8 @@ impl<'a, W: Write> Collector<'a, W> {
         if let Some(why) = task.open {
             tracing::error!("{why}");
             shared.left_open(why);
+            drop((task.writer, task.spool));
+            shared.room.close(number);
             return Ok(());
         }
         let mut receipt = task.receipt;
@@ -422,6 +434,8 @@ impl<'a, W: Write> Collector<'a, W> {
         // In the plan's order, also where some were decided before.
         let place = |r: &Reject| task.info.units.iter().position(|u| r.is_of(u));
         rejects.sort_by_key(place);
+        drop(task.spool);
+        shared.room.leave(number);
         let finish = Finish { writer: task.writer, rejects, receipt };
         shared.committing.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // Failing to hand it on means stopping.

@@ -74,8 +74,9 @@ fn gather(shared: &Shared, backend: &dyn Backend, from: &Receiver<Box<Work>>, wa
         true => shared.compute.receive(from),
         false => shared.compute.take(from),
     };
+    let most = shared.job.file.batch.map_or(pace.items, |most| most.min(pace.items));
     let (mut works, mut items, mut bytes) = (Vec::new(), 0, 0);
-    while items < pace.items
+    while items < most
         && bytes < pace.bytes
         && let Some(work) = next(works.is_empty())
     {

@@ -83,6 +83,8 @@ impl<'a> Queue<'a> {
                 return Ok(Some((begun.info.clone(), index, early)));
             }
             inner.1 = None;
+            // Before anything is leased: what waits here may be somebody else's.
+            shared.room.admit(|| !stopping(shared) && !shared.stop.draining());
             if shared.stop.draining() {
                 return Ok(None);
             }
@@ -99,6 +101,7 @@ impl<'a> Queue<'a> {
             };
             let units = plan.units(task)?.into_iter().map(Arc::new).collect();
             let info = Arc::new(TaskInfo { task, plan, units, decision });
+            shared.room.open(task);
             if shared.decode.send(to, Message::Open(info.clone())).is_err() {
                 return Ok(None);
             }

@@ -47,12 +47,13 @@ impl Spool {
         Ok(Spool { path, file, end: 0 })
     }
 
-    /// Appends a sample.
-    pub fn put(&mut self, sample: Sample) -> Result<Place> {
+    /// Appends a sample, once `room` has let so many bytes in.
+    pub fn put(&mut self, sample: Sample, room: impl FnOnce(u64) -> Result<()>) -> Result<Place> {
         let Sample { key, data, shape, dtype, record, fields, .. } = sample;
         let head = serde_json::to_vec(&Head { key, shape, dtype, record, fields });
         let head = head.map_err(|e| Error::bug(format!("a waiting sample: {e}")))?;
         let place = Place { at: self.end, head: head.len(), data: data.len() };
+        room((head.len() + data.len()) as u64)?;
         let failed = |e| store::failed("write", &self.path, &e);
         self.file.write_all(&head).map_err(failed)?;
         self.file.write_all(&data).map_err(failed)?;
@@ -106,7 +107,7 @@ mod tests {
             },
             fields: vec![("cls".into(), vec![i])],
         };
-        let places: Vec<Place> = (0..50).map(|i| spool.put(sample(i)).unwrap()).collect();
+        let places: Vec<Place> = (0..50).map(|i| spool.put(sample(i), |_| Ok(())).unwrap()).collect();
         for i in (0..50u8).rev() {
             let back = spool.get(places[usize::from(i)], "npy", &sample(i).record.columns).unwrap();
             assert_eq!((back.record, back.data, back.fields), (sample(i).record, sample(i).data, sample(i).fields));

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::store::{self, Object, Output, Scratch, hex};
 use crate::tensor::Dtype;
 use encode::Encoding;
-use record::{Column, Details, Record};
+use record::{Cell, Column, Details, Record};
 use scenes::Scene;
 use table::TableWriter;
 
@@ -94,6 +94,9 @@ impl FromStr for Format {
     }
 }
 
+/// Bytes that a file has around it in a tar, at most: a header, and what fills its last block.
+const FRAME: usize = 1024;
+
 /// One sample as it is written.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -120,6 +123,17 @@ impl Sample {
         if self.record.sha256.is_none() {
             self.record.sha256 = Some(hex(&Sha256::digest(&self.data)));
         }
+    }
+
+    /// Bytes that it takes in a shard and its table, at most.
+    pub fn at_most(&self) -> Result<u64> {
+        let record =
+            serde_json::to_vec(&self.record).map_err(|e| Error::bug(format!("the record {}: {e}", self.key)))?;
+        let text = |cell: &Cell| if let Cell::Text(text) = cell { text.len() } else { 8 };
+        let record = record.len() + self.record.columns.iter().map(text).sum::<usize>();
+        let fields = self.fields.iter().map(|(_, bytes)| bytes.len() + FRAME);
+        // The record stands in the shard and in the table.
+        Ok((self.data.len() + FRAME + fields.sum::<usize>() + 2 * record + FRAME) as u64)
     }
 
     /// The sample's files without the record: names and contents. A name that would leave the folder or that two files

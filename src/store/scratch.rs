@@ -4,9 +4,13 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::{create_folders, failed, host};
 use crate::error::Result;
+
+/// Age from which on nobody is taken to be at work on what another host has left.
+const FORGOTTEN: Duration = Duration::from_secs(3600);
 
 /// A folder of temporaries, `WORKER/NAME` below an output's scratch; gone when dropped.
 #[derive(Debug)]
@@ -53,12 +57,23 @@ impl Drop for Scratch {
     }
 }
 
+/// The time by the clock that stamps the files of a folder, which for a mounted one is its server's; `None` where it cannot
+/// be told.
+fn stamp(folder: &Path) -> Option<SystemTime> {
+    // Hidden, so that nobody takes it for a worker's.
+    let probe = folder.join(format!(".now-{}", super::worker()));
+    let now = fs::File::create(&probe).and_then(|file| file.metadata()?.modified());
+    // A leftover harms nobody.
+    let _ = fs::remove_file(&probe);
+    now.ok()
+}
+
 /// Removes what processes that are gone left in a scratch: all of this host's that do not live any more, and of other
-/// hosts what is older than an hour. An engine whose supervisor was killed may just be ending: it is waited for a moment.
+/// hosts what is older than an hour, by the clock of the folder: this machine's may be wrong. An engine whose supervisor was killed may just be ending: it is waited for a moment.
 pub fn sweep(scratch: &Path) -> Result<()> {
     let own = format!("{}-", host());
     for wait in [0, 50, 200, 500, 1000, 2000] {
-        std::thread::sleep(std::time::Duration::from_millis(wait));
+        std::thread::sleep(Duration::from_millis(wait));
         let mut living = false;
         for path in super::local::list(scratch)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -67,8 +82,9 @@ pub fn sweep(scratch: &Path) -> Result<()> {
                 // A restarted container has its predecessor's name and often its process id.
                 Some(pid) => pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists(),
                 None => {
-                    let age = fs::metadata(&path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-                    age.is_some_and(|a| a.as_secs() > 3600)
+                    let changed = fs::metadata(&path).and_then(|m| m.modified()).ok();
+                    let age = stamp(scratch).zip(changed).and_then(|(now, then)| now.duration_since(then).ok());
+                    age.is_some_and(|a| a > FORGOTTEN)
                 }
             };
             living |= process.is_some() && !gone;

@@ -20,7 +20,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, SpanData};
 use serde_json::Value;
 
-use super::{Mutex, Slice, lock};
+use super::{Clock, Mutex, Slice, lock};
 use crate::job::JobFile;
 use crate::store;
 
@@ -86,6 +86,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Watched {
 /// A run's spans.
 #[derive(Debug)]
 pub struct Spans {
+    clock: Clock,
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     run: Context,
@@ -106,7 +107,7 @@ fn seconds(ns: u64) -> f64 {
 
 impl Spans {
     /// Begins the span of a run, where the surroundings name a collector.
-    pub fn open(job: &JobFile) -> Option<Spans> {
+    pub fn open(job: &JobFile, clock: Clock) -> Option<Spans> {
         let told = |name: &str| variable(&format!("OTEL_EXPORTER_OTLP_TRACES_{name}"));
         let told = |name: &str| told(name).or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{name}")));
         told("ENDPOINT")?;
@@ -123,7 +124,7 @@ impl Spans {
         store::cloud::prepare_tls();
         let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).build();
         match exporter {
-            Ok(exporter) => Some(Spans::begin(exporter, job)),
+            Ok(exporter) => Some(Spans::begin(exporter, job, clock)),
             Err(e) => {
                 tracing::warn!(
                     "no traces are sent: {e}; OTEL_EXPORTER_OTLP_ENDPOINT is to be an URL, say http://localhost:4318"
@@ -133,7 +134,7 @@ impl Spans {
         }
     }
 
-    fn begin(exporter: SpanExporter, job: &JobFile) -> Spans {
+    fn begin(exporter: SpanExporter, job: &JobFile, clock: Clock) -> Spans {
         let mut resource = Resource::builder();
         if variable("OTEL_SERVICE_NAME").is_none() {
             resource = resource.with_service_name("framemill");
@@ -150,9 +151,10 @@ impl Spans {
         let above = above.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
         let mut about = vec![KeyValue::new("framemill.tasks", job.tasks.to_string())];
         about.extend(job.output.uri.clone().map(|uri| KeyValue::new("framemill.output", uri)));
-        let span = SpanBuilder::from_name("run").with_attributes(about).start_with_context(&tracer, &above);
+        let builder = SpanBuilder::from_name("run").with_start_time(time(clock.now())).with_attributes(about);
+        let span = builder.start_with_context(&tracer, &above);
         let run = above.with_span(span);
-        Spans { provider, tracer, run, made: 1, sent, open: BTreeMap::new(), committed: BTreeSet::new() }
+        Spans { clock, provider, tracer, run, made: 1, sent, open: BTreeMap::new(), committed: BTreeSet::new() }
     }
 
     /// Takes in what an engine's threads did.
@@ -213,7 +215,8 @@ impl Spans {
 
     /// Something that happened to the run just now.
     pub fn mark(&mut self, name: &str) {
-        self.run.span().add_event(name.to_string(), Vec::new());
+        let now = time(self.clock.now());
+        self.run.span().add_event_with_timestamp(name.to_string(), now, Vec::new());
     }
 
     /// The run has ended: with an exit code and a report, or with an error.
@@ -238,7 +241,7 @@ impl Spans {
             }
             Err(why) => span.set_status(Status::error(why)),
         }
-        span.end();
+        span.end_with_timestamp(time(self.clock.now()));
         // What it says is less than what was counted.
         let _ = self.provider.shutdown_with_timeout(PATIENCE);
         let sent = lock(&self.sent);

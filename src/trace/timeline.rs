@@ -4,11 +4,10 @@
 //! counted, so that what is kept shows the whole run, coarser.
 
 use std::path::Path;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{SUPERVISOR, Slice, now, own};
+use super::{SUPERVISOR, Slice};
 use crate::error::Result;
 use crate::store;
 
@@ -59,14 +58,14 @@ impl Timeline {
         }
     }
 
-    /// Adds work of the supervising process that began at `begun` and ends now.
-    pub fn own(&mut self, name: &str, begun: Instant) {
-        self.put(0, own(name, begun));
+    /// Adds work of the supervising process.
+    pub fn own(&mut self, slice: Slice) {
+        self.put(0, slice);
     }
 
-    /// Notes something that happened to the current engine just now.
-    pub fn mark(&mut self, name: &str) {
-        self.marks.push(Mark { process: self.process, name: name.into(), at: now() });
+    /// Notes something that happened to the current engine, `at` nanoseconds since the Unix epoch.
+    pub fn mark(&mut self, name: &str, at: u64) {
+        self.marks.push(Mark { process: self.process, name: name.into(), at });
     }
 
     fn put(&mut self, process: usize, slice: Slice) {
@@ -156,7 +155,7 @@ fn order(thread: &str) -> (usize, usize, &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Kind;
+    use super::super::{Clock, Kind};
     use super::*;
 
     fn slice(thread: &str, start: u64, length: u64) -> Slice {
@@ -181,11 +180,12 @@ mod tests {
     #[test]
     fn events_are_chromes_with_named_threads_in_the_order_of_the_pipeline() {
         let mut timeline = Timeline::default();
-        timeline.own("plan", Instant::now());
+        let now = || Clock::default().now();
+        timeline.own(slice(SUPERVISOR, now(), 1_000));
         timeline.engine();
         timeline
             .add(&[slice("sink", now(), 5_000), slice("decode-10", now(), 5_000), slice("decode-2", now(), 1_500)], 0);
-        timeline.mark("died");
+        timeline.mark("died", now());
         timeline.engine();
         timeline.add(&[slice("decode-0", now(), 1)], 0);
         let events = timeline.events();

@@ -11,21 +11,26 @@ use crate::tools::*;
 
 /// A job of some seconds and some dozen tasks; `None` where there is no media for it.
 fn arguments(out: &str) -> Option<Vec<String>> {
+    shared(out, "2s")
+}
+
+/// The same with another time of leases.
+pub fn shared(out: &str, lease: &str) -> Option<Vec<String>> {
     let media = media()?;
     let (photos, films) = (media.join("image/coco/val2017"), media.join("derived"));
     let inputs = [photos.to_str().unwrap(), films.to_str().unwrap()];
-    let more = ["--every", "300ms", "--tasks", "any", "--lease", "2s", "--grace", "200ms", "--variants", "2"];
+    let more = ["--every", "300ms", "--tasks", "any", "--lease", lease, "--grace", "200ms", "--variants", "2"];
     let mut args: Vec<String> = job(&inputs, out, &more).into_iter().map(String::from).collect();
     args.extend(["--op".into(), "random_flip:h".into(), "--threads".into(), "1".into()]);
     Some(args)
 }
 
-fn borrowed(args: &[String]) -> Vec<&str> {
+pub fn borrowed(args: &[String]) -> Vec<&str> {
     args.iter().map(String::as_str).collect()
 }
 
 /// The tree of one undisturbed worker.
-fn undisturbed(dir: &Path) -> Option<BTreeMap<String, String>> {
+pub fn undisturbed(dir: &Path) -> Option<BTreeMap<String, String>> {
     let whole = dir.join("whole");
     let output = framemill(&borrowed(&arguments(whole.to_str().unwrap())?));
     assert!(output.status.success(), "{}", errors(&output));
@@ -35,12 +40,12 @@ fn undisturbed(dir: &Path) -> Option<BTreeMap<String, String>> {
 }
 
 /// Without what a process that was killed was just writing.
-fn visible(mut files: BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub fn visible(mut files: BTreeMap<String, String>) -> BTreeMap<String, String> {
     files.retain(|name, _| !name.rsplit('/').next().unwrap().starts_with('.') && !name.contains("/partial/"));
     files
 }
 
-fn children(pid: u32) -> Vec<u32> {
+pub fn children(pid: u32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|p| p.parse().ok()).collect()
 }

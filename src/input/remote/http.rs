@@ -11,8 +11,10 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use reqwest::Url;
+use tokio::sync::Notify;
 
 use super::super::spec::Http;
+use super::room::{Room, Taken};
 use super::{Expected, Fetch, HEAD, Later, Opened, Rest, as_expected, changed};
 use crate::error::{Error, RejectKind, Result};
 use crate::store::cloud::Settings;
@@ -24,25 +26,32 @@ pub(super) use judge::size as too_large;
 pub(super) struct Client {
     settings: Settings,
     http: Http,
+    room: Room,
     inner: OnceLock<Result<Arc<Inner>>>,
 }
 
 impl Client {
     pub fn new(settings: &Settings, http: &Http) -> Self {
-        Client { settings: settings.clone(), http: http.clone(), inner: OnceLock::new() }
+        Client { settings: settings.clone(), http: http.clone(), room: Room::default(), inner: OnceLock::new() }
+    }
+
+    /// The same, with so many bytes for bodies that have to be whole on disk.
+    pub fn within(self, limit: Option<u64>) -> Self {
+        Client { room: Room::new(limit), ..self }
     }
 
     fn inner(&self) -> Result<Arc<Inner>> {
-        self.inner.get_or_init(|| Inner::new(&self.settings, &self.http).map(Arc::new)).clone()
+        self.inner.get_or_init(|| Inner::new(&self.settings, &self.http, self.room.clone()).map(Arc::new)).clone()
     }
 
-    /// Opens what `uri` names with one request.
-    pub fn open(&self, uri: &str, expected: Expected) -> Result<Later<Result<Opened>>> {
+    /// Opens what `uri` names with one request. What needs room on disk first waits until it is `wanted`: what is opened
+    /// ahead must not take the room of what is needed now.
+    pub fn open(&self, uri: &str, expected: Expected, wanted: Arc<Notify>) -> Result<Later<Result<Opened>>> {
         let shown = super::without_query(uri).to_string();
         let url = Url::parse(uri).ok().filter(Url::has_host);
         let url = url.ok_or_else(|| Error::input(RejectKind::Unsupported, format!("{shown} is no URL")))?;
         let file = File { inner: self.inner()?, url, uri: shown, len: 0, etag: None, modified: None };
-        Ok(Box::pin(file.opened(expected)))
+        Ok(Box::pin(file.opened(expected, wanted)))
     }
 }
 
@@ -59,15 +68,19 @@ struct File {
 }
 
 impl File {
-    async fn opened(mut self, expected: Expected) -> Result<Opened> {
+    async fn opened(mut self, expected: Expected, wanted: Arc<Notify>) -> Result<Opened> {
         let mut patience = Patience::new(&self.inner);
-        let mut ranged = true;
+        let (mut ranged, mut place) = (true, self.inner.room.free());
         loop {
-            match self.try_open(&expected, ranged).await {
+            match self.try_open(&expected, ranged, &place).await {
                 Ok(opened) => return Ok(opened),
                 Err(Stop::Final(error)) => return Err(error),
                 Err(Stop::NoRanges) if ranged => ranged = false,
                 Err(Stop::NoRanges) => return Err(self.rejected("it refuses the request")),
+                Err(Stop::Whole(len)) => {
+                    wanted.notified().await;
+                    place = Some(self.inner.room.take(&self.uri, len).await?);
+                }
                 Err(Stop::Again(why)) => patience.pause(&self.url, why).await.map_err(|e| self.rejected(&e))?,
             }
         }
@@ -77,7 +90,7 @@ impl File {
         Error::input(RejectKind::Io, format!("{}: {why}; retry it later", self.uri))
     }
 
-    async fn try_open(&mut self, expected: &Expected, ranged: bool) -> Result<Opened, Stop> {
+    async fn try_open(&mut self, expected: &Expected, ranged: bool, place: &Option<Taken>) -> Result<Opened, Stop> {
         let range = ranged.then_some(0..HEAD);
         let mut asked = self.inner.ask(&self.url, range, None).await?;
         judge::status(&self.uri, &asked)?;
@@ -100,9 +113,11 @@ impl File {
             // All of it is in the head: nothing more will be asked.
             Rest::Ranges(Arc::new(self.clone()))
         } else {
-            let (file, len) = super::spool::stream(&self.uri, &head, &mut asked, self.inner.max_bytes).await?;
+            let place = place.as_ref().ok_or(Stop::Whole(asked.length()))?.clone();
+            let (source, len) =
+                super::spool::stream(&self.uri, &head, &mut asked, self.inner.max_bytes, &place).await?;
             self.len = len;
-            Rest::File(file)
+            Rest::File { source, _room: place }
         };
         as_expected(&self.uri, expected, self.len, self.etag.as_deref()).map_err(Stop::Final)?;
         Ok(Opened { uri: self.uri.clone(), len: self.len, etag: self.etag.clone(), head: head.into(), rest })
@@ -116,7 +131,9 @@ impl File {
             let why = match self.try_range(&range, &mut have).await {
                 Ok(()) => return Ok(have.into()),
                 Err(Stop::Final(error)) => return Err(error),
-                Err(Stop::NoRanges) => return Err(changed(&self.uri, "the server gives no parts of it any more")),
+                Err(Stop::NoRanges | Stop::Whole(_)) => {
+                    return Err(changed(&self.uri, "the server gives no parts of it any more"));
+                }
                 Err(Stop::Again(why)) => why,
             };
             if have.len() > before {

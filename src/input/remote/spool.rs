@@ -5,6 +5,7 @@ use std::io::{Seek, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::http::{Asked, Stop, too_large};
+use super::room::Taken;
 use super::{Expected, Life, Opened, Remote, window};
 use crate::bytes::{ByteSource, FileSource};
 use crate::error::{Error, Result};
@@ -28,8 +29,15 @@ fn unwritten(uri: &str, error: &std::io::Error) -> Error {
     Error::store(format!("{uri} could not be written to {}: {error}; free some space or set TMPDIR", folder.display()))
 }
 
-/// Writes an answer to a file: its head, which was read already, and what follows. Up to `limit` bytes.
-pub(super) async fn stream(uri: &str, head: &[u8], asked: &mut Asked, limit: u64) -> Result<(FileSource, u64), Stop> {
+/// Writes an answer to a file: its head, which was read already, and what follows. Up to `limit` bytes, and as many as `place`
+/// has.
+pub(super) async fn stream(
+    uri: &str,
+    head: &[u8],
+    asked: &mut Asked,
+    limit: u64,
+    place: &Taken,
+) -> Result<(FileSource, u64), Stop> {
     let mut file = nameless().map_err(Stop::Final)?;
     let mut len = head.len() as u64;
     let write = |file: &mut File, bytes: &[u8]| file.write_all(bytes).map_err(|e| Stop::Final(unwritten(uri, &e)));
@@ -37,6 +45,7 @@ pub(super) async fn stream(uri: &str, head: &[u8], asked: &mut Asked, limit: u64
     while let Some(chunk) = asked.chunk().await? {
         len += chunk.len() as u64;
         too_large(uri, len, limit)?;
+        place.holds(uri, len).map_err(Stop::Final)?;
         write(&mut file, &chunk)?;
     }
     let source = FileSource::new(file).map_err(|e| Stop::Final(unwritten(uri, &e)))?;

@@ -208,14 +208,14 @@ impl ByteSource for RemoteSource {
             return Ok(0);
         }
         match &self.rest {
-            Rest::File(file) => file.read_at(offset, buf),
+            Rest::File { source, .. } => source.read_at(offset, buf),
             Rest::Ranges(fetch) => self.read(fetch, offset, buf).map_err(io::Error::other),
         }
     }
 
     fn read_all(&self) -> io::Result<Vec<u8>> {
         match &self.rest {
-            Rest::File(file) => file.read_all(),
+            Rest::File { source, .. } => source.read_all(),
             Rest::Ranges(fetch) => self.whole(fetch).map_err(|error| {
                 self.state.lock().unwrap_or_else(PoisonError::into_inner).failure = Some(error.clone());
                 io::Error::other(error)

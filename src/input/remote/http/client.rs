@@ -11,6 +11,7 @@ use reqwest::{Response, Url, redirect};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::super::spec::{Http, OptOut};
+use super::super::room::Room;
 use crate::error::{Error, Result};
 use crate::store::cloud::{Settings, USER_AGENT, jittered, redacted};
 
@@ -30,6 +31,8 @@ pub(in super::super) enum Stop {
     Again(Why),
     /// The server does not like being asked for a part.
     NoRanges,
+    /// It gives no parts, so all of it has to be on disk, so many bytes if that is said: there must be room first.
+    Whole(Option<u64>),
 }
 
 /// What went wrong for now.
@@ -72,6 +75,8 @@ pub(super) struct Inner {
     pub max_bytes: u64,
     /// Whether opting out is heeded.
     pub honour: bool,
+    /// Room for bodies that have to be whole on disk.
+    pub room: Room,
 }
 
 struct Host {
@@ -81,7 +86,7 @@ struct Host {
 }
 
 impl Inner {
-    pub fn new(settings: &Settings, http: &Http) -> Result<Self> {
+    pub fn new(settings: &Settings, http: &Http, room: Room) -> Result<Self> {
         let timeout = Duration::from_secs(settings.timeout_seconds);
         // Its first use makes TLS ready.
         crate::store::cloud::wait(async {});
@@ -102,6 +107,7 @@ impl Inner {
             patience: Duration::from_secs(settings.retry_seconds),
             max_bytes: http.max_bytes.0,
             honour: http.opt_out == OptOut::Honour,
+            room,
         })
     }
 
