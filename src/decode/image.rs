@@ -21,6 +21,7 @@ mod pixels;
 mod raster;
 mod sniff;
 mod tiff;
+mod tiff_parts;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
