@@ -446,8 +446,13 @@ impl Op {
                 value.rgb().map(|_| ())
             }
             Op::Normalize { mean, std } => {
-                if mean.iter().chain(std).any(|v| !v.is_finite()) || std.iter().any(|v| *v as f32 == 0.0) {
-                    return fail("normalize needs finite numbers, and std other than 0");
+                for (name, list) in [("mean", mean), ("std", std)] {
+                    let outside = |v: &&f64| !(0.0..=1.0).contains(*v) || (name == "std" && **v as f32 == 0.0);
+                    if let Some(v) = list.iter().find(outside) {
+                        return Err(Error::usage(format!(
+                            "{name}: {v}; expected 0 to 1, and std above 0: divide by 255 what is of 0 to 255"
+                        )));
+                    }
                 }
                 Ok(())
             }

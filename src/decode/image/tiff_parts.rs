@@ -12,7 +12,7 @@ use ::tiff::{ColorType, TiffError};
 
 use super::pixels::{Samples, depth16_to_8};
 use super::tiff::{fault, tag};
-use super::{Fault, PhotoOptions, buffer, check_size, jpeg};
+use super::{Fault, PhotoOptions, check_size, jpeg};
 use crate::error::RejectKind;
 
 const WIDTH: u16 = 256;
@@ -88,7 +88,8 @@ pub fn read(data: &[u8], color: ColorType, opts: &PhotoOptions) -> Result<Whole,
         None => reader,
     };
     let parts = grid.across * grid.down;
-    let (mut planes, mut lost, mut first) = (vec![0; grid.planes * grid.row * grid.height], 0, None);
+    let mut planes = vec![0; grid.planes * grid.row * grid.height];
+    let (mut kept, mut lost, mut first) = (false, 0, None);
     for (plane, out) in planes.chunks_exact_mut((grid.row * grid.height).max(1)).enumerate() {
         for i in 0..parts {
             let index = plane * parts + i;
@@ -96,7 +97,8 @@ pub fn read(data: &[u8], color: ColorType, opts: &PhotoOptions) -> Result<Whole,
                 Some(jpegs) => jpegs.decode(index, opts)?,
                 None => decode(&mut reader, index as u32)?,
             };
-            if let Some(part) = part {
+            if let Some(part) = part.filter(|part| !part.bytes.is_empty()) {
+                kept = true;
                 grid.place(&part, i, out);
             }
             lost += usize::from(why.is_some());
@@ -106,9 +108,7 @@ pub fn read(data: &[u8], color: ColorType, opts: &PhotoOptions) -> Result<Whole,
     let kind = if grid.tiles { "tiles" } else { "strips" };
     let all = grid.planes * parts;
     let damage = first.map(|why| format!("damaged, decoded partially: {lost} of {all} {kind}: {why}"));
-    if let Some(damage) = &damage
-        && planes.iter().all(|b| *b == 0)
-    {
+    if let (Some(damage), false) = (&damage, kept) {
         return Err(Fault::corrupt(damage.replace("damaged, decoded partially", "nothing could be decoded")));
     }
     let bytes = if grid.planes > 1 { interleave(&planes, grid.planes) } else { planes };
