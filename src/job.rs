@@ -896,6 +896,8 @@ mod tests {
         assert!(fails("quality = \"best\"").contains("quality: "));
         assert!(fails("[inputs]\nuri = [\"x\"]").contains("inputs"));
         assert!(fails("variants = 0").contains("variants"));
+        assert!(fails("threads = 5000").contains("at most"));
+        assert!(fails("[input]\nfield = [\"a=JPG\"]").contains("KEY.JPG is the sample"));
         assert!(fails("device = \"tpu\"").contains("tpu"));
         assert!(fails("detect = [\"none.onnx\"]").contains("detect none.onnx"));
         assert!(fails("[[detect]]\nmodel = \"m.onnx\"\nthen = [{ hide = {} }]").contains("hide"));

@@ -360,6 +360,10 @@ impl Op {
             table.insert("w".into(), size.clone());
             table.insert("h".into(), size);
         }
+        // Without parameters of its own, serde does not look for others.
+        if name == "grayscale" && value.as_object().is_some_and(|table| table.len() > 1) {
+            return Err(Error::usage("grayscale takes no parameters"));
+        }
         let op: Op = serde_json::from_value(value).map_err(|e| Error::usage(e.to_string()))?;
         op.check()?;
         Ok(op)
@@ -603,6 +607,9 @@ mod tests {
             "resize:short=3,short=4",
             "resize:shrot=3",
             "normalize:mean=0,0,0,std=0,1,1",
+            "normalize:mean=124,116,104,std=58,57,57",
+            "normalize:mean=0.5,0.5,nan,std=1,1,1",
+            "grayscale:channels=3",
             "random_flip:p=2",
             "pad:w=3,h=3,fill=zz",
             "random_resized_crop:w=3,h=3,scale=0.5,0.1",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{flags, pretty, print, variable};
+use super::{flags, pretty, print, say, variable};
 use crate::backend::device::{self, Device};
 use crate::bench::price::Prices;
 use crate::bench::result::Bench;
@@ -157,7 +157,7 @@ fn run(m: &ArgMatches) -> Result<u8> {
         crate::store::create_folders(folder)?;
     }
     if let Some(clip) = &synthetic {
-        eprintln!("framemill: making {}", clip.text);
+        say(&format!("framemill: making {}", clip.text));
         job.input.uri.push(clip.make(&scratch)?.to_string_lossy().into_owned());
     }
     if job.input.uri.is_empty() {
@@ -194,7 +194,7 @@ fn run(m: &ArgMatches) -> Result<u8> {
         });
         process
     };
-    let bench = bench::run(spec, &start, &mut |text| eprintln!("framemill: {text}"))?;
+    let bench = bench::run(spec, &start, &mut |text| say(&format!("framemill: {text}")))?;
     if let Some(file) = &report {
         bench.write(file)?;
     }
