@@ -231,7 +231,7 @@ fn the_rows_of_a_png_before_its_damage_are_kept() {
     }
     let same = kept.iter().zip(&all).filter(|(a, b)| a == b).count();
     println!("{same} of {} pixels are the whole picture's", all.len());
-    assert!(same > all.len() / 4 && same < all.len(), "{same} of {}", all.len());
+    assert!(same > all.len() / 8 && same < all.len(), "{same} of {}", all.len());
     let mean =
         |pixels: &[Vec<u8>]| pixels.iter().flatten().map(|v| f64::from(*v)).sum::<f64>() / all.len() as f64 / 3.0;
     assert!((mean(&kept) - mean(&all)).abs() < 8.0, "{} for {}: holes between the pixels", mean(&kept), mean(&all));
@@ -247,11 +247,12 @@ fn what_is_cut_off_is_said_and_the_rest_is_kept() {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let data = std::fs::read(&path).unwrap();
         let whole = decode(&data, &name, &plain()).unwrap();
-        assert_eq!(whole.warning, None, "{name}");
+        assert!(!whole.damaged, "{name}: {:?}", whole.warning);
         for cut in [data.len() / 2, data.len() * 9 / 10, data.len() - 1] {
             let Ok(photo) = decode(&data[..cut], &name, &plain()) else { continue };
             let same = rgb(&photo) == rgb(&whole) && photo.frame.orientation == whole.frame.orientation;
-            assert!(same || photo.warning.is_some(), "{name} cut to {cut} of {} looks whole", data.len());
+            let told_so = photo.warning.is_some() && photo.damaged;
+            assert!(same || told_so, "{name} cut to {cut} of {} looks whole", data.len());
             told += usize::from(!same);
             let equal = rgb(&photo).iter().zip(rgb(&whole)).filter(|(a, b)| a == b).count();
             if cut == data.len() * 9 / 10 && !same && equal * 2 > rgb(&whole).len() {
@@ -278,6 +279,17 @@ fn a_webp_that_lost_its_orientation_says_so() {
     let cut = decode(&data[..data.len() - 1], "photo", &plain()).unwrap();
     assert_eq!(rgb(&cut), rgb(&whole));
     assert!(cut.warning.as_deref().is_some_and(|w| w.contains("EXIF")), "{:?}", cut.warning);
+}
+
+#[test]
+fn a_profile_that_cannot_be_used_is_no_damage() {
+    let Some(python) = pillow::python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    pillow::make(&python, folder.path());
+    let read = |name: &str| read(&folder.path().join(name), &PhotoOptions::default()).unwrap();
+    let (odd, plain) = (read("png_profile.png"), read("png_rgb.png"));
+    assert!(!odd.damaged && odd.warning.as_deref().is_some_and(|w| w.contains("profile")), "{:?}", odd.warning);
+    assert_eq!(rgb(&odd), rgb(&plain));
 }
 
 /// Decompressors are kept from picture to picture.

@@ -150,6 +150,7 @@ def make(folder):
     for bits in (1, 2, 4):
         save(rgb.quantize(1 << bits), f"png_pal{bits}.png", bits=bits)
     save(gray.convert("1"), "png_bit.png")
+    save(rgb, "png_profile.png", icc_profile=b"no profile " * 20)
     save(rgb, "png_rgb_key.png", transparency=tuple(rgb.getpixel((3, 3))))
     save(rgb, "bmp_rgb.bmp")
     save(gray, "bmp_gray.bmp")
