@@ -48,8 +48,9 @@ fn a_closed_standard_error_stops_nothing() {
         command.args(["run", "-o", out.to_str().unwrap(), "-i", inputs[0], "-i", inputs[1], "-v"]);
         let (reader, writer) = std::io::pipe().unwrap();
         let reader = (!closed).then_some(reader);
-        let status = command.env("FRAMEMILL_PROGRESS", "lines").stderr(writer).status().unwrap();
-        drop((command, reader));
+        let command = command.env("FRAMEMILL_PROGRESS", "lines").stdout(std::process::Stdio::null()).stderr(writer);
+        let status = command.status().unwrap();
+        drop(reader);
         (status.code(), tree(&out))
     };
     let (open, closed) = (run("open", false), run("closed", true));
