@@ -215,13 +215,14 @@ fn card(plan: &Plan, job: &JobFile, totals: &Totals) -> String {
 /// What is off with a dataset; empty when all is well.
 pub fn verify(out: &Output, plans: &[Plan]) -> Result<Vec<String>> {
     let ledger = Ledger::new(out);
-    let mut faults = Vec::new();
+    let (mut faults, mut whole) = (Vec::new(), true);
     let mut keys = std::collections::HashMap::new();
     let mut known = std::collections::BTreeSet::new();
     for plan in plans {
         for task in plan.tasks() {
             let Some(receipt) = ledger.receipt(task)? else {
                 faults.push(format!("task {task} has no receipt: the run is not finished"));
+                whole = false;
                 continue;
             };
             if ledger.decision(task)?.is_none() {
@@ -269,6 +270,40 @@ pub fn verify(out: &Output, plans: &[Plan]) -> Result<Vec<String>> {
             if (name.starts_with("shard-") || scenes::is_table(&name)) && !known.contains(&format!("{folder}{name}")) {
                 faults.push(format!("{folder}{name}: no receipt names it"));
             }
+        }
+    }
+    if let Some(first) = plans.first().filter(|_| whole) {
+        let totals = Totals::read(&ledger, plans)?;
+        faults.extend(undescribed(out, first, &totals)?);
+    }
+    Ok(faults)
+}
+
+/// What is off with the files that a dataset has once all tasks are done.
+fn undescribed(out: &Output, plan: &Plan, totals: &Totals) -> Result<Vec<String>> {
+    const AGAIN: &str = "framemill finish writes it again";
+    let job = plan.job()?;
+    let merged = job.output.metadata.iter().filter_map(|form| match form {
+        Metadata::Parquet => None,
+        Metadata::Csv => Some("records.csv"),
+        Metadata::Sqlite => Some("records.sqlite"),
+        Metadata::Coco => Some("annotations.coco.json"),
+        Metadata::Yolo => Some("data.yaml"),
+    });
+    let mut faults = Vec::new();
+    for name in merged.filter(|_| totals.samples > 0) {
+        if out.size(name)?.is_none() {
+            faults.push(format!("{name} is not there; {AGAIN}"));
+        }
+    }
+    let Some(bytes) = out.read("dataset.json")? else {
+        faults.push(format!("dataset.json is not there; {AGAIN}"));
+        return Ok(faults);
+    };
+    let (there, expected) = (serde_json::from_slice(&bytes).unwrap_or(Value::Null), dataset(plan, &job, totals));
+    for part in ["/fingerprint", "/counts/samples", "/counts/inputs", "/counts/rejected", "/splits", "/shards"] {
+        if there.pointer(part) != expected.pointer(part) {
+            faults.push(format!("dataset.json: {} is not as the receipts say; {AGAIN}", &part[1..]));
         }
     }
     Ok(faults)

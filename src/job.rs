@@ -80,6 +80,9 @@ pub struct SampleSpec {
     pub stream: Option<usize>,
 }
 
+/// Most threads that a job may ask for; a machine has room for so many stacks.
+const MAX_THREADS: usize = 4096;
+
 /// The keys of [`SampleSpec`] of which one excludes the others.
 pub const RULES: [&str; 7] = ["all", "every", "fps", "keyframes", "count", "at", "scenes"];
 
@@ -549,6 +552,11 @@ impl Job {
         file.output.format.check(&encoding, dtype, sampling.clip.is_some())?;
         if file.output.format == Format::Tensors {
             one_size(&program)?;
+        } else if let Some(field) = file.input.field.iter().find(|f| f.ext.eq_ignore_ascii_case(encoding.ext())) {
+            let ext = &field.ext;
+            return Err(Error::usage(format!(
+                "--field {field}: KEY.{ext} is the sample itself: choose another ending"
+            )));
         }
         let positive = [
             ("limit", file.input.limit.unwrap_or(1)),
@@ -576,6 +584,9 @@ impl Job {
             apply_orientation: file.orient == Orient::Apply,
             background,
         };
+        if file.threads > MAX_THREADS {
+            return Err(Error::usage(format!("threads: {}; expected at most {MAX_THREADS}", file.threads)));
+        }
         let threads = match file.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -900,6 +911,8 @@ mod tests {
         assert!(fails("quality = \"best\"").contains("quality: "));
         assert!(fails("[inputs]\nuri = [\"x\"]").contains("inputs"));
         assert!(fails("variants = 0").contains("variants"));
+        assert!(fails("threads = 5000").contains("at most"));
+        assert!(fails("[input]\nfield = [\"a=JPG\"]").contains("KEY.JPG is the sample"));
         assert!(fails("device = \"tpu\"").contains("tpu"));
         assert!(fails("detect = [\"none.onnx\"]").contains("detect none.onnx"));
         assert!(fails("[[detect]]\nmodel = \"m.onnx\"\nthen = [{ hide = {} }]").contains("hide"));

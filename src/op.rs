@@ -360,6 +360,10 @@ impl Op {
             table.insert("w".into(), size.clone());
             table.insert("h".into(), size);
         }
+        // Without parameters of its own, serde does not look for others.
+        if name == "grayscale" && value.as_object().is_some_and(|table| table.len() > 1) {
+            return Err(Error::usage("grayscale takes no parameters"));
+        }
         let op: Op = serde_json::from_value(value).map_err(|e| Error::usage(e.to_string()))?;
         op.check()?;
         Ok(op)
@@ -446,8 +450,13 @@ impl Op {
                 value.rgb().map(|_| ())
             }
             Op::Normalize { mean, std } => {
-                if mean.iter().chain(std).any(|v| !v.is_finite()) || std.iter().any(|v| *v as f32 == 0.0) {
-                    return fail("normalize needs finite numbers, and std other than 0");
+                for (name, list) in [("mean", mean), ("std", std)] {
+                    let outside = |v: &&f64| !(0.0..=1.0).contains(*v) || (name == "std" && **v as f32 == 0.0);
+                    if let Some(v) = list.iter().find(outside) {
+                        return Err(Error::usage(format!(
+                            "{name}: {v}; expected 0 to 1, and std above 0: divide by 255 what is of 0 to 255"
+                        )));
+                    }
                 }
                 Ok(())
             }
@@ -598,6 +607,9 @@ mod tests {
             "resize:short=3,short=4",
             "resize:shrot=3",
             "normalize:mean=0,0,0,std=0,1,1",
+            "normalize:mean=124,116,104,std=58,57,57",
+            "normalize:mean=0.5,0.5,nan,std=1,1,1",
+            "grayscale:channels=3",
             "random_flip:p=2",
             "pad:w=3,h=3,fill=zz",
             "random_resized_crop:w=3,h=3,scale=0.5,0.1",

@@ -177,7 +177,7 @@ pub fn text(report: &Value) -> String {
         f("redecoded"),
     );
     if n("/warnings") > 0 {
-        out += &format!("{} inputs were damaged, but something came out of them\n", n("/warnings"));
+        out += &format!("{} inputs are damaged or odd, but something came out of them\n", n("/warnings"));
     }
     if n("/inputs/without_samples") > 0 {
         out += &format!("{} inputs have no frame that answers the rule\n", n("/inputs/without_samples"));

@@ -124,11 +124,7 @@ fn made_photos_equal_pillow() {
     let (mut equal, mut control) = (0, 0);
     pillow::ask(&python, "decode", &paths, |path, reference| {
         let name = path.file_name().unwrap().to_string_lossy();
-        let photo = match read(path, &plain()) {
-            Ok(photo) => photo,
-            Err(e) if e.reject == Some(RejectKind::Unsupported) => return println!("{e}"),
-            Err(e) => panic!("{e}"),
-        };
+        let photo = read(path, &plain()).unwrap_or_else(|e| panic!("{e}"));
         let reference = reference.unwrap_or_else(|| panic!("Pillow cannot read {name}"));
         assert_eq!((photo.frame.width, photo.frame.height), (reference.width, reference.height), "{name}");
         let (most, many) = differences(rgb(&photo), &reference.rgb).unwrap();
@@ -218,12 +214,82 @@ fn the_rows_of_a_png_before_its_damage_are_kept() {
         assert!(same > all.len() / 8 && same < all.len(), "{name}: {same} of {} rows", all.len());
         assert!(kept[same + 1..].iter().flatten().all(|b| *b == 0), "{name}: what is lost is empty");
     }
-    // The passes of an interlaced one are no rows of the picture, and a header alone is none.
+    // Of an interlaced one the pixels that came are in their places, and stand for those that did not.
     let interlaced = std::fs::read(media.join("image/torchcodec/gradient_interlaced.png")).unwrap();
-    for bytes in [&interlaced[..interlaced.len() / 2], &interlaced[..40]] {
-        let error = decode(bytes, "interlaced", &plain()).unwrap_err();
-        assert_eq!(error.reject, Some(RejectKind::Corrupt), "{error}");
+    let error = decode(&interlaced[..40], "interlaced", &plain()).unwrap_err();
+    assert_eq!(error.reject, Some(RejectKind::Corrupt), "a header alone: {error}");
+    let whole = decode(&interlaced, "interlaced", &plain()).unwrap();
+    let photo = decode(&interlaced[..interlaced.len() / 2], "interlaced", &plain()).unwrap();
+    assert!(photo.warning.as_deref().is_some_and(|w| w.contains("decoded partially")), "{:?}", photo.warning);
+    let pixels = |photo: &Photo| rgb(photo).chunks_exact(3).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let (kept, all, width) = (pixels(&photo), pixels(&whole), photo.frame.width as usize);
+    let at = |x: usize, y: usize| y * width + x;
+    for y in (0..photo.frame.height as usize).step_by(8) {
+        for x in (0..width).step_by(8) {
+            assert_eq!(kept[at(x, y)], all[at(x, y)], "the first pass, at {x}, {y}");
+        }
     }
+    let same = kept.iter().zip(&all).filter(|(a, b)| a == b).count();
+    println!("{same} of {} pixels are the whole picture's", all.len());
+    assert!(same > all.len() / 8 && same < all.len(), "{same} of {}", all.len());
+    let mean =
+        |pixels: &[Vec<u8>]| pixels.iter().flatten().map(|v| f64::from(*v)).sum::<f64>() / all.len() as f64 / 3.0;
+    assert!((mean(&kept) - mean(&all)).abs() < 8.0, "{} for {}: holes between the pixels", mean(&kept), mean(&all));
+}
+
+/// Whatever a file is cut to, a picture that is not the whole one says so; and formats that can give a part do.
+#[test]
+fn what_is_cut_off_is_said_and_the_rest_is_kept() {
+    let Some(python) = pillow::python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (mut kept, mut told) = (Vec::new(), 0);
+    for path in pillow::make(&python, folder.path()) {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let data = std::fs::read(&path).unwrap();
+        let whole = decode(&data, &name, &plain()).unwrap();
+        assert!(!whole.damaged, "{name}: {:?}", whole.warning);
+        for cut in [data.len() / 2, data.len() * 9 / 10, data.len() - 1] {
+            let Ok(photo) = decode(&data[..cut], &name, &plain()) else { continue };
+            let same = rgb(&photo) == rgb(&whole) && photo.frame.orientation == whole.frame.orientation;
+            let told_so = photo.warning.is_some() && photo.damaged;
+            assert!(same || told_so, "{name} cut to {cut} of {} looks whole", data.len());
+            told += usize::from(!same);
+            let equal = rgb(&photo).iter().zip(rgb(&whole)).filter(|(a, b)| a == b).count();
+            if cut == data.len() * 9 / 10 && !same && equal * 2 > rgb(&whole).len() {
+                kept.push(name.clone());
+            }
+        }
+    }
+    println!("{told} cut pictures say what they lack; more than half is kept of {}", kept.join(", "));
+    assert!(told > 30, "{told}");
+    // The directory of these stands before the pixels, or they have none.
+    for name in ["tiff_rgb", "tiff_rows", "tiff_cmyk", "bmp_rgb", "png_rgb", "jpeg_444", "webp_lossless"] {
+        assert!(kept.iter().any(|k| k == name), "nothing is kept of {name}");
+    }
+}
+
+#[test]
+fn a_webp_that_lost_its_orientation_says_so() {
+    let Some(python) = pillow::python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    pillow::make(&python, folder.path());
+    let data = std::fs::read(folder.path().join("webp_exif.webp")).unwrap();
+    let whole = decode(&data, "photo", &plain()).unwrap();
+    assert!(whole.frame.orientation != Orientation::default() && whole.warning.is_none(), "{:?}", whole.warning);
+    let cut = decode(&data[..data.len() - 1], "photo", &plain()).unwrap();
+    assert_eq!(rgb(&cut), rgb(&whole));
+    assert!(cut.warning.as_deref().is_some_and(|w| w.contains("EXIF")), "{:?}", cut.warning);
+}
+
+#[test]
+fn a_profile_that_cannot_be_used_is_no_damage() {
+    let Some(python) = pillow::python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    pillow::make(&python, folder.path());
+    let read = |name: &str| read(&folder.path().join(name), &PhotoOptions::default()).unwrap();
+    let (odd, plain) = (read("png_profile.png"), read("png_rgb.png"));
+    assert!(!odd.damaged && odd.warning.as_deref().is_some_and(|w| w.contains("profile")), "{:?}", odd.warning);
+    assert_eq!(rgb(&odd), rgb(&plain));
 }
 
 /// Decompressors are kept from picture to picture.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{flags, pretty, print, variable};
+use super::{flags, pretty, print, say, variable};
 use crate::backend::device::{self, Device};
 use crate::bench::price::Prices;
 use crate::bench::result::Bench;
@@ -163,7 +163,7 @@ fn run(m: &ArgMatches) -> Result<u8> {
     }
     let (requests, _listening) = super::run::requests(&job)?;
     if let Some(clip) = &synthetic {
-        eprintln!("framemill: making {}", clip.text);
+        say(&format!("framemill: making {}", clip.text));
         job.input.uri.push(clip.make(&scratch, &requests)?.to_string_lossy().into_owned());
     }
     if job.input.uri.is_empty() {
@@ -205,7 +205,7 @@ fn run(m: &ArgMatches) -> Result<u8> {
         });
         process
     };
-    let bench = bench::run(spec, &start, &requests, &mut |text| eprintln!("framemill: {text}"))?;
+    let bench = bench::run(spec, &start, &requests, &mut |text| say(&format!("framemill: {text}")))?;
     if let Some(file) = &report {
         bench.write(file)?;
     }

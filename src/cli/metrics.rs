@@ -18,6 +18,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tiny_http::{Header, Method, Response, Server};
 
+use super::say;
 use crate::error::{Error, RejectKind, Result};
 use crate::job::JobFile;
 use crate::pipeline::{Snapshot, StageLook};
@@ -105,7 +106,7 @@ impl Metrics {
         let body = move || theirs.incoming_requests().for_each(|request| answer(request, &registry));
         let serving = std::thread::Builder::new().name("metrics".into()).spawn(body);
         let serving = serving.map_err(|e| Error::bug(format!("could not start a thread: {e}")))?;
-        eprintln!("framemill: metrics at http://{local}/metrics");
+        say(&format!("framemill: metrics at http://{local}/metrics"));
         Ok(Metrics { state, server, serving: Some(serving), recounting: None })
     }
 

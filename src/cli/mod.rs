@@ -28,7 +28,7 @@ use crate::job::{Job, JobFile};
 use crate::plan::{Changes, Draft, Plan};
 use crate::store::Output;
 use crate::task::{Ledger, Totals};
-use crate::{finish, input, report};
+use crate::{finish, input, report, sink};
 
 /// The hidden command that an engine process is started with.
 const ENGINE: &str = "__engine";
@@ -193,10 +193,15 @@ pub fn main() -> ExitCode {
     match dispatch(&matches) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
-            eprintln!("framemill: {e}");
+            say(&format!("framemill: {e}"));
             ExitCode::from(e.exit_code())
         }
     }
+}
+
+/// A line on standard error. That nobody reads there any more is no reason to stop.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn logs(matches: &ArgMatches) {
@@ -209,7 +214,12 @@ fn logs(matches: &ArgMatches) {
     };
     let filter =
         EnvFilter::try_from_env("FRAMEMILL_LOG").unwrap_or_else(|_| EnvFilter::new(format!("framemill={level}")));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // It would tell on standard error, and panic there.
+        .log_internal_errors(false);
     let format =
         matches.get_one::<String>("log-format").cloned().or_else(|| std::env::var("FRAMEMILL_LOG_FORMAT").ok());
     // Set once for the process; a second time cannot happen here.
@@ -463,7 +473,7 @@ fn verify(out: &Output, json: bool) -> Result<u8> {
         print(&format!(
             "{out}: {} samples in {} shards are as their receipts say",
             totals.samples,
-            totals.objects.len() / 2
+            totals.objects.iter().filter(|o| sink::is_records(&o.path)).count()
         ))?;
     } else {
         print(&faults.join("\n"))?;
@@ -488,7 +498,7 @@ fn probe_command(m: &ArgMatches) -> Result<u8> {
                 print(&probe::text(&value))?;
             }
             Err(e) => {
-                eprintln!("framemill: {e}");
+                say(&format!("framemill: {e}"));
                 code = code.max(e.exit_code());
             }
         }

@@ -1,11 +1,12 @@
 //! How a long run shows how far it is: a bar on a terminal, lines elsewhere, JSON on request.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
+use super::say;
 use crate::error::{Error, Result};
 use crate::pipeline::Snapshot;
 
@@ -116,9 +117,4 @@ fn line(json: bool, begun: Instant, total: u64, now: &Snapshot) -> String {
         "framemill: {}/{total} inputs, {} samples ({rate:.1}/s), {} rejected, {seconds:.0} s{left}",
         now.inputs, now.samples, now.rejected
     )
-}
-
-/// A closed standard error is no reason to stop.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -16,7 +16,7 @@ use super::listeners::{Ended, Listeners};
 use super::metrics::{Count, Tasks};
 use super::pipe::{Pipe, READER_GONE};
 use super::progress::Progress;
-use super::{flags, print, variable};
+use super::{flags, print, say, variable};
 use crate::error::{Error, Result};
 use crate::finish;
 use crate::input::{self, Inputs};
@@ -234,7 +234,7 @@ fn planned(job: &Job, out: &Output, append: bool, how: &Telling) -> Result<Vec<P
     let again = !plans.is_empty();
     let draft = Draft::new(job, inputs, known, plans.len() as u32 + 1, first_task, &tick)?;
     if again {
-        eprintln!("framemill: since {out} was planned {changes}");
+        say(&format!("framemill: since {out} was planned {changes}"));
         if changes.new == 0 {
             return Ok(plans);
         }
@@ -270,7 +270,7 @@ fn execute(
     heard.begin(tasks, shared(job, &ledger));
     if before.finished() {
         if before.tasks > 0 {
-            eprintln!("framemill: {out}: all {} tasks were done before", before.tasks);
+            say(&format!("framemill: {out}: all {} tasks were done before", before.tasks));
         }
         this.finished.outcome.skipped = before.tasks;
     } else {
@@ -295,7 +295,7 @@ fn execute(
         let why = this.finished.outcome.left.first().cloned();
         let by = requests.by().map_or(String::new(), |by| format!(" by {by}"));
         let why = why.unwrap_or_else(|| format!("interrupted{by}: run the same command again to go on"));
-        eprintln!("framemill: {} of {} tasks are done; {why}", totals.done, totals.tasks);
+        say(&format!("framemill: {} of {} tasks are done; {why}", totals.done, totals.tasks));
         75
     } else if totals.finished() {
         verdict(job, &totals)
@@ -321,14 +321,14 @@ fn verdict(job: &Job, totals: &Totals) -> u8 {
         return 0;
     }
     if job.file.max_rejects.exceeded(totals.rejected, totals.inputs) {
-        eprintln!(
+        say(&format!(
             "framemill: {} of {} inputs were rejected, more than --max-rejects {}; see framemill rejects",
             totals.rejected, totals.inputs, job.file.max_rejects
-        );
+        ));
         return 3;
     }
     if totals.samples == 0 {
-        eprintln!("framemill: no sample came out of {} inputs", totals.inputs);
+        say(&format!("framemill: no sample came out of {} inputs", totals.inputs));
         return 3;
     }
     0
@@ -382,7 +382,7 @@ fn tell(job: &Job, out: Option<&Output>, how: &Telling, report: &Value) -> Resul
         print(&report::text(report))?;
     } else {
         // Standard output is the tar's.
-        eprintln!("{}", report::text(report));
+        say(&report::text(report));
     }
     Ok(())
 }

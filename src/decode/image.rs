@@ -21,6 +21,7 @@ mod pixels;
 mod raster;
 mod sniff;
 mod tiff;
+mod tiff_parts;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -66,6 +67,8 @@ pub struct Photo {
     pub icc: Option<String>,
     /// What was wrong with the file although a picture came out of it.
     pub warning: Option<String>,
+    /// That is damage: a part of the picture, or its orientation, is lost. Else it is about colours or a needless part.
+    pub damaged: bool,
 }
 
 /// Version of the HEIF library; `None` where this was built without it.
@@ -193,8 +196,9 @@ fn finish(mut stored: Stored, codec: &'static str, opts: &PhotoOptions) -> Resul
     let mut frame = Frame::rgb(width, height, samples.into_rgb(opts.background));
     frame.color = color;
     frame.orientation = if opts.apply_orientation { exif.orientation } else { Orientation::UPRIGHT };
+    let damaged = warnings.iter().any(|warning| warning.starts_with("damaged"));
     let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
-    Ok(Photo { frame, codec, pixel_format, captured_at: exif.captured_at, icc, warning })
+    Ok(Photo { frame, codec, pixel_format, captured_at: exif.captured_at, icc, warning, damaged })
 }
 
 /// Refuses a picture of no pixels or of more than `max_pixels`.

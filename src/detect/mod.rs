@@ -208,6 +208,9 @@ impl Detector {
         if !(0.0..=1.0).contains(&score) {
             return Err(Error::usage(format!("score {score}: expected 0 to 1")));
         }
+        if spec.max == Some(0) {
+            return Err(Error::usage("max 0: expected 1 or more"));
+        }
         if !(spec.margin.is_finite() && spec.margin >= 0.0) {
             return Err(Error::usage(format!("margin {}: expected 0 or more", spec.margin)));
         }

@@ -135,7 +135,7 @@ pub struct PreprocessSpec {
 
 /// Names of a model's classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "labels: expected coco, a file with one name a line, or a list of names")]
 pub enum Labels {
     /// `coco`, or a text file with one name a line.
     File(String),
@@ -145,7 +145,7 @@ pub enum Labels {
 
 /// A class by its name or its index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "classes: expected names or indices")]
 pub enum ClassName {
     /// As the model numbers it.
     Index(usize),

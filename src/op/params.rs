@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// A number, or a range that is drawn from uniformly.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number, or a range of two, the smaller one first")]
 pub enum Spread {
     /// What a single number means depends on the parameter.
     Number(f64),
@@ -44,7 +44,7 @@ impl Spread {
 
 /// Angles that a picture is sheared by, in degrees.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number, or two or four of them, the smaller one of each pair first")]
 pub enum Shear {
     /// Along x: a number x stands for -x to x.
     X(Spread),
@@ -64,7 +64,7 @@ impl Shear {
 
 /// Odd side lengths of a kernel, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a whole number of pixels, or two of them, for width and height")]
 pub enum Kernel {
     /// Both sides.
     Square(u32),
@@ -84,7 +84,7 @@ impl Kernel {
 
 /// A colour.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a colour RRGGBB, or a number from 0 to 255")]
 pub enum Paint {
     /// The same value, 0 to 255, in all channels.
     Level(u8),

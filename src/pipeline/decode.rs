@@ -300,8 +300,7 @@ fn photo(exit: &mut Exit, source: &dyn ByteSource) -> Result<Done, Halt> {
     if let Some(warning) = &photo.warning {
         tracing::warn!(uri = unit.name(), "{warning}");
     }
-    let frames =
-        Frames { packets: 1, decoded: 1, sampled: 1, corrupt: u64::from(photo.warning.is_some()), ..Frames::default() };
+    let frames = Frames { packets: 1, decoded: 1, sampled: 1, corrupt: u64::from(photo.damaged), ..Frames::default() };
     let mut pictures = vec![Arc::new(photo.frame)];
     if let Some(clip) = exit.shared.job.sampling.clip {
         // A still lasts as long as it is looked at.

@@ -109,6 +109,7 @@ fn what_is_hidden_is_hidden_in_everything_that_is_written() {
 
     let unsafe_settings = [
         ("on_error = \"keep\"", "unhidden"),
+        ("max = 0", "max 0"),
         ("[sample]\nkeep_raw = \"raw\"", "keep_raw"),
         ("[[ops]]\nop = \"normalize\"\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n[run]\nencode = \"npy\"", "8-bit"),
         ("[sample]\nclip = \"frames=2,stride=1\"\n[run]\nencode = \"npy\"", "clip"),

@@ -4,10 +4,12 @@
 `pillow.py decode`, `pillow.py icc`: reads paths from standard input; for each writes width and height (u32, little
 endian) and RGB bytes, as stored (not turned upright). Width 0 means that Pillow cannot read it.
 """
+import base64
 import io
 import os
 import struct
 import sys
+import zlib
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -63,7 +65,57 @@ def scene(w, h, seed=1):
     return Image.fromarray(rgb.clip(0, 255).astype(np.uint8))
 
 
+def plain_lzw(data):
+    """TIFF's LZW with nothing but literals: a clear code before the table grows beyond 9 bits."""
+    codes = []
+    for at in range(0, len(data), 250):
+        codes += [256, *data[at : at + 250]]
+    bits = "".join(format(code, "09b") for code in codes + [257])
+    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+
+
+def tiled_tiff(samples, tile, planar=False, lzw=False):
+    """A TIFF of square tiles that reach beyond the picture; samples is height x width x channels, 8 bit."""
+    h, w, n = samples.shape
+    padded = np.pad(samples, ((0, -h % tile), (0, -w % tile), (0, 0)), mode="edge")
+    parts = [padded[..., c : c + 1] for c in range(n)] if planar else [padded]
+    blobs = []
+    for part in parts:
+        for y in range(0, h, tile):
+            for x in range(0, w, tile):
+                raw = part[y : y + tile, x : x + tile].tobytes()
+                blobs.append(plain_lzw(raw) if lzw else zlib.compress(raw))
+    tags = {
+        256: (w,), 257: (h,), 258: (8,) * n, 259: (5 if lzw else 8,), 262: (2 if n == 3 else 1,), 277: (n,),
+        284: (2 if planar else 1,), 322: (tile,), 323: (tile,),
+        324: tuple(8 + sum(map(len, blobs[:i])) for i in range(len(blobs))), 325: tuple(map(len, blobs)),
+    }
+    body = b"".join(blobs)
+    body += b"\0" * (len(body) % 2)
+    directory = struct.pack("<H", len(tags))
+    behind, at = b"", 8 + len(body) + 2 + 12 * len(tags) + 4
+    for tag, values in sorted(tags.items()):
+        data = struct.pack(f"<{len(values)}I", *values)
+        directory += struct.pack("<HHI", tag, 4, len(values))
+        directory += data if len(values) == 1 else struct.pack("<I", at + len(behind))
+        behind += data if len(values) > 1 else b""
+    return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + directory + b"\0\0\0\0" + behind
+
+
+# 13 x 9 gray samples, lossless coding (imagecodecs 2026.3.6).
+LOSSLESS = """
+/9j/xAAXAAEBAQEAAAAAAAAAAAAAAAAEBQcI/8MACwgACQANAQARAP/aAAgBAAAGAADn+jRo0aNGjRo0aNG6973ve973vfde973ve9738HXXve
+973vfwdh3R9173ve97+Duj3vuve9738HYd0e977r3vfwdh3R73ve+697+Duj3ve9733X8HYd0e973ve97/2Q==
+"""
+
+
 def make(folder):
+    def write(data, name):
+        path = os.path.join(folder, name)
+        with open(path, "wb") as f:
+            f.write(data)
+        print(path)
+
     def save(im, name, **kw):
         path = os.path.join(folder, name)
         im.save(path, **kw)
@@ -98,6 +150,7 @@ def make(folder):
     for bits in (1, 2, 4):
         save(rgb.quantize(1 << bits), f"png_pal{bits}.png", bits=bits)
     save(gray.convert("1"), "png_bit.png")
+    save(rgb, "png_profile.png", icc_profile=b"no profile " * 20)
     save(rgb, "png_rgb_key.png", transparency=tuple(rgb.getpixel((3, 3))))
     save(rgb, "bmp_rgb.bmp")
     save(gray, "bmp_gray.bmp")
@@ -123,6 +176,18 @@ def make(folder):
     save(gray.convert("1"), "tiff_fax4.tif", compression="group4")
     save(rgb.convert("CMYK"), "tiff_cmyk.tif")
     save(rgb, "tiff_packbits.tif", compression="packbits")
+    save(rgb, "tiff_jpeg.tif", compression="jpeg")
+    save(rgb, "tiff_rows.tif", tiffinfo={278: 5})
+    for name, samples, kw in [
+        ("rgb", rgb, {}), ("planar", rgb, dict(planar=True)), ("lzw", rgb, dict(lzw=True)),
+        ("gray_lzw", gray, dict(lzw=True)), ("gray", gray, {}),
+    ]:
+        array = np.atleast_3d(np.asarray(samples))
+        write(tiled_tiff(array, 16, **kw), f"tiff_tiles_{name}.tif")
+    write(base64.b64decode(LOSSLESS), "jpeg_lossless.jpg")
+    turned = Image.Exif()
+    turned[0x112] = 6
+    save(rgb, "webp_exif.webp", lossless=True, exif=turned)
 
 
 if __name__ == "__main__":

@@ -134,6 +134,40 @@ fn a_changed_byte_is_found() {
 }
 
 #[test]
+fn a_dataset_without_its_description_is_not_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let photos = fixtures().join("photos");
+    let output =
+        framemill(&job(&[photos.to_str().unwrap()], out.to_str().unwrap(), &["--metadata", "parquet,csv,sqlite"]));
+    assert!(output.status.success(), "{}", errors(&output));
+    let before = tree(&out);
+    let command = |name: &str| framemill(&[name, out.to_str().unwrap()]);
+    let told = || String::from_utf8_lossy(&command("verify").stdout).into_owned();
+    assert_eq!(command("verify").status.code(), Some(0), "{}", told());
+    let description = std::fs::read_to_string(out.join("dataset.json")).unwrap();
+    let changed = description.replacen("\"sha256\": \"", "\"sha256\": \"0", 1);
+    assert_ne!(changed, description);
+    for (name, content) in [
+        ("dataset.json", None),
+        ("dataset.json", Some("{}")),
+        ("dataset.json", Some(&*changed)),
+        ("records.csv", None),
+        ("records.sqlite", None),
+    ] {
+        match content {
+            Some(text) => std::fs::write(out.join(name), text).unwrap(),
+            None => std::fs::remove_file(out.join(name)).unwrap(),
+        }
+        assert_eq!(command("verify").status.code(), Some(74), "{name}: {content:?}");
+        assert!(told().contains(name), "{}", told());
+        assert!(command("finish").status.success());
+        assert_eq!(command("verify").status.code(), Some(0), "{}", told());
+        assert_eq!(tree(&out), before, "finish writes the same {name} again");
+    }
+}
+
+#[test]
 fn an_output_that_cannot_be_written_is_named() {
     let Some(media) = media() else { return };
     let dir = tempfile::tempdir().unwrap();

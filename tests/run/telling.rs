@@ -34,3 +34,26 @@ fn a_heartbeat_tells_the_end_and_a_price_what_it_cost() {
     assert_eq!(output.status.code(), Some(2));
     assert!(errors(&output).contains("--price-per-hour") || errors(&output).contains("price_per_hour"));
 }
+
+#[test]
+fn a_closed_standard_error_stops_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let photo = fixtures().join("photos/gray.jpg");
+    let empty = dir.path().join("empty.jpg");
+    std::fs::write(&empty, []).unwrap();
+    let run = |out: &str, closed: bool| {
+        let out = dir.path().join(out);
+        let inputs = [photo.to_str().unwrap(), empty.to_str().unwrap()];
+        let mut command = program();
+        command.args(["run", "-o", out.to_str().unwrap(), "-i", inputs[0], "-i", inputs[1], "-v"]);
+        let (reader, writer) = std::io::pipe().unwrap();
+        let reader = (!closed).then_some(reader);
+        let command = command.env("FRAMEMILL_PROGRESS", "lines").stdout(std::process::Stdio::null()).stderr(writer);
+        let status = command.status().unwrap();
+        drop(reader);
+        (status.code(), tree(&out))
+    };
+    let (open, closed) = (run("open", false), run("closed", true));
+    assert_eq!(closed, open);
+    assert_eq!(open.0, Some(3), "the empty file is one reject too many");
+}

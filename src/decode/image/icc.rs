@@ -79,6 +79,7 @@ pub fn apply(stored: &mut Stored, profile: &[u8], convert: bool) -> Option<Strin
     match &*conversion(profile, layout) {
         Conversion::Srgb => None,
         Conversion::Broken(why) => {
+            let why = why.lines().next().unwrap_or_default().trim_end_matches('.');
             stored.warnings.push(format!("broken ICC profile ({why}); ignored"));
             None
         }

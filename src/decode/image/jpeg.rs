@@ -9,11 +9,13 @@ use std::cell::RefCell;
 use turbojpeg::{Decompressor, Image, PixelFormat};
 
 use super::jpeg_segments::{FrameHeader, Segments};
-use super::pixels::Samples;
+use super::pixels::{Samples, gray_to_rgb};
 use super::{Fault, PhotoOptions, Stored, check_size, exif, spare};
 
 /// Scans that a progressive file may have; encoders write about ten, and each costs a pass over the whole picture.
 const MAX_SCANS: u32 = 500;
+/// Marker of a frame in lossless Huffman coding.
+const LOSSLESS: u8 = 0xC3;
 
 thread_local! {
     /// Setting up a decompressor costs as much as decoding a small picture, so each thread keeps one, for pictures that
@@ -30,7 +32,13 @@ pub fn read(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
     check_frame(frame, opts)?;
     let (width, height) = (u32::from(frame.width), u32::from(frame.height));
     let cmyk = frame.components.len() == 4;
-    let format = if cmyk { PixelFormat::CMYK } else { PixelFormat::RGB };
+    // Lossless coding is of samples as they are: nothing converts them.
+    let gray = frame.marker == LOSSLESS && frame.components.len() == 1;
+    let format = match (cmyk, gray) {
+        (true, _) => PixelFormat::CMYK,
+        (_, true) => PixelFormat::GRAY,
+        _ => PixelFormat::RGB,
+    };
     // libjpeg-turbo writes every pixel.
     let mut pixels = spare(width, height, format.size())?;
     let warning = decompress(data, &segments, &mut pixels, frame, format)?;
@@ -38,6 +46,8 @@ pub fn read(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
         // Adobe stores inverted ink, and everybody does as Adobe did; Pillow inverts whatever the markers say.
         pixels.iter_mut().for_each(|v| *v = 255 - *v);
         Samples::Cmyk(pixels)
+    } else if gray {
+        Samples::Rgb(gray_to_rgb(&pixels))
     } else {
         Samples::Rgb(pixels)
     };

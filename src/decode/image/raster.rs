@@ -1,4 +1,5 @@
-//! PNG, WebP, BMP and GIF by the `image` crate's decoders; of animations the first picture.
+//! PNG, WebP, BMP and GIF by the `image` crate's decoders; of animations the first picture. Of a file that ends too early
+//! or breaks, what comes before that is kept.
 
 use std::io::Cursor;
 
@@ -31,11 +32,53 @@ pub fn png(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
         _ => "unknown",
     };
     let decoder = PngDecoder::with_limits(Cursor::new(data), limits(opts)).map_err(fault)?;
-    let mut stored = decode(decoder, format, header[12] == 0, opts)?;
+    let interlaced = header[12] == 1;
+    let mut stored = match decode(decoder, format, !interlaced, opts) {
+        Err(why) if interlaced && why.kind == RejectKind::Corrupt => {
+            let Some(mut part) = passes(data, format, opts) else { return Err(why) };
+            part.warnings.push(format!("damaged, decoded partially: {}", why.what));
+            part
+        }
+        other => other?,
+    };
     if let Some((_, block)) = chunks().find(|(kind, _)| kind == b"eXIf") {
         stored.exif = exif::parse(block.to_vec());
     }
     Ok(stored)
+}
+
+/// What there is of an interlaced PNG: each pixel stands for those around it that are missing. `None` for nothing.
+fn passes(data: &[u8], format: &str, opts: &PhotoOptions) -> Option<Stored> {
+    let bytes = usize::try_from(limits(opts).max_alloc?).unwrap_or(usize::MAX);
+    let mut decoder = ::png::Decoder::new_with_limits(Cursor::new(data), ::png::Limits { bytes });
+    decoder.set_transformations(::png::Transformations::EXPAND);
+    let mut reader = decoder.read_info().ok()?;
+    let (width, height) = reader.info().size();
+    let icc = reader.info().icc_profile.as_ref().map(|profile| profile.to_vec());
+    let (kind, depth) = reader.output_color_type();
+    let deep = depth == ::png::BitDepth::Sixteen;
+    let color = match (kind, deep) {
+        (::png::ColorType::Grayscale, false) => ColorType::L8,
+        (::png::ColorType::Grayscale, true) => ColorType::L16,
+        (::png::ColorType::GrayscaleAlpha, false) => ColorType::La8,
+        (::png::ColorType::GrayscaleAlpha, true) => ColorType::La16,
+        (::png::ColorType::Rgb, false) => ColorType::Rgb8,
+        (::png::ColorType::Rgb, true) => ColorType::Rgb16,
+        (::png::ColorType::Rgba, false) => ColorType::Rgba8,
+        (::png::ColorType::Rgba, true) => ColorType::Rgba16,
+        (::png::ColorType::Indexed, _) => return None,
+    };
+    let mut pixels = buffer(width, height, color.bytes_per_pixel().into()).ok()?;
+    let (stride, bits) = (reader.output_line_size(width)?, color.bits_per_pixel() as u8);
+    let mut rows = 0;
+    while let Ok(Some(row)) = reader.next_interlaced_row() {
+        let ::png::InterlaceInfo::Adam7(place) = row.interlace() else { return None };
+        ::png::splat_interlaced_row(&mut pixels, stride, row.data(), place, bits);
+        rows += 1;
+    }
+    let mut stored = as_stored(width, height, color, pixels, u16::from_be_bytes, format).ok().filter(|_| rows > 0)?;
+    stored.icc = icc;
+    Some(stored)
 }
 
 /// (type, content) of a PNG's chunks.
@@ -50,8 +93,38 @@ fn png_chunks(data: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     })
 }
 
-/// WebP, lossy or lossless. Of one that ends too early or breaks, the rows before that are kept.
+/// WebP, lossy or lossless.
 pub fn webp(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
+    let mut stored = webp_pixels(data, opts)?;
+    let find = |name: &[u8; 4]| webp_chunks(data).find(|(kind, _)| kind == name).map(|(_, content)| content);
+    stored.exif = find(b"EXIF").map(|block| exif::parse(block.to_vec())).unwrap_or_default();
+    stored.icc = stored.icc.or_else(|| find(b"ICCP").map(<[u8]>::to_vec));
+    // EXIF stands behind the pixels: a cut may cost it alone, and with it the orientation.
+    let announced = find(b"VP8X").and_then(|flags| flags.first()).is_some_and(|flags| flags & 0x08 != 0);
+    if announced && find(b"EXIF").is_none() && data.len() < webp_len(data) {
+        stored.warnings.push("damaged: its EXIF block, which may tell its orientation, is cut off".into());
+    }
+    Ok(stored)
+}
+
+/// The length that a WebP says it has.
+fn webp_len(data: &[u8]) -> usize {
+    data.get(4..8).map_or(0, |n| 8 + u32::from_le_bytes([n[0], n[1], n[2], n[3]]) as usize)
+}
+
+/// (type, content) of a WebP's chunks that are there whole.
+fn webp_chunks(data: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    let mut rest = data.get(12..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let head = rest.get(..8)?;
+        let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        let content = rest.get(8..8usize.checked_add(len)?)?;
+        rest = rest.get(8 + len + len % 2..).unwrap_or_default();
+        Some(([head[0], head[1], head[2], head[3]], content))
+    })
+}
+
+fn webp_pixels(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
     whole_webp(data, opts).or_else(|fault| {
         let fits = |width: u32, height: u32| check_size(width.into(), height.into(), opts).is_ok();
         let part = if fault.kind == RejectKind::Corrupt { ffi::webp::part(data, fits) } else { None };
@@ -65,7 +138,7 @@ pub fn webp(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
 }
 
 fn whole_webp(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
-    let mut decoder = WebPDecoder::new(Cursor::new(data)).map_err(fault)?;
+    let decoder = WebPDecoder::new(Cursor::new(data)).map_err(fault)?;
     let lossless = data.windows(4).take(4096).any(|w| w == b"VP8L");
     let format = match (decoder.color_type().has_alpha(), lossless) {
         (true, true) => "argb",
@@ -73,10 +146,7 @@ fn whole_webp(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
         (false, true) => "rgb24",
         (false, false) => "yuv420p",
     };
-    let exif = decoder.exif_metadata().ok().flatten().map(exif::parse).unwrap_or_default();
-    let mut stored = decode(decoder, format, false, opts)?;
-    stored.exif = exif;
-    Ok(stored)
+    decode(decoder, format, false, opts)
 }
 
 /// Windows bitmap.
@@ -96,7 +166,28 @@ pub fn bmp(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
 
 /// The first picture of a GIF on its canvas; what it leaves open is transparent.
 pub fn gif(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
-    decode(GifDecoder::new(Cursor::new(data)).map_err(fault)?, "pal8", false, opts)
+    // Rows that come in another order are no part of a picture.
+    let rows = gif_flags(data).is_some_and(|flags| flags & 0x40 == 0);
+    decode(GifDecoder::new(Cursor::new(data)).map_err(fault)?, "pal8", rows, opts)
+}
+
+/// The flags of the first picture's descriptor.
+fn gif_flags(data: &[u8]) -> Option<u8> {
+    let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 6usize << (flags & 7) };
+    let mut rest = data.get(13 + table(*data.get(10)?)..)?;
+    loop {
+        match rest {
+            [0x2C, descriptor @ ..] => return descriptor.get(8).copied(),
+            [0x21, _, blocks @ ..] => {
+                rest = blocks;
+                while let Some(len) = rest.first().filter(|len| **len > 0) {
+                    rest = rest.get(1 + usize::from(*len)..)?;
+                }
+                rest = rest.get(1..)?;
+            }
+            _ => return None,
+        }
+    }
 }
 
 /// Size check, pixels, ICC profile. `rows`: the decoder gives row after row, so those before damage are kept.
@@ -114,6 +205,21 @@ fn decode(mut decoder: impl ImageDecoder, format: &str, rows: bool, opts: &Photo
     };
     // Only PNG has 16 bit here, and its rows are turned from big endian when all of them are there.
     let sample = if damage.is_some() { u16::from_be_bytes } else { u16::from_ne_bytes };
+    let mut stored = as_stored(width, height, color, bytes, sample, format)?;
+    stored.icc = icc;
+    stored.warnings.extend(damage);
+    Ok(stored)
+}
+
+/// The picture of `bytes`, whose 16-bit samples are read by `sample`.
+fn as_stored(
+    width: u32,
+    height: u32,
+    color: ColorType,
+    bytes: Vec<u8>,
+    sample: fn([u8; 2]) -> u16,
+    format: &str,
+) -> Result<Stored, Fault> {
     let narrow =
         |bytes: Vec<u8>| -> Vec<u8> { bytes.chunks_exact(2).map(|b| depth16_to_8(sample([b[0], b[1]]))).collect() };
     let samples = match color {
@@ -129,8 +235,6 @@ fn decode(mut decoder: impl ImageDecoder, format: &str, rows: bool, opts: &Photo
     };
     let mut stored = Stored::new(width, height, samples, format);
     stored.gray = !color.has_color();
-    stored.icc = icc;
-    stored.warnings.extend(damage);
     Ok(stored)
 }
 
