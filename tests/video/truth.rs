@@ -3,8 +3,10 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
-use framemill::decode::video::{Counters, VideoOptions};
+use framemill::bytes::{ByteSource, FileSource};
+use framemill::decode::video::{Counters, VideoOptions, VideoReader};
 
 use crate::md5::md5;
 use crate::support::*;
@@ -181,4 +183,30 @@ fn damaged_files_balance_too() {
     }
     println!("{files} damaged files, {lost} packets did not decode");
     assert!(files > 7 && lost > 20, "{files} files, {lost} packets");
+}
+
+/// One bit a pixel: white is 1 in one of the formats, 0 in the other.
+#[test]
+fn pictures_of_one_bit_are_those_of_ffmpeg() {
+    let dir = tempfile::tempdir().unwrap();
+    let ffmpeg = |args: &[&str]| {
+        let output = Command::new("ffmpeg").args(["-nostdin", "-v", "error"]).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    for format in ["monow", "monob"] {
+        let path = dir.path().join(format).with_extension("nut");
+        let path = path.to_str().unwrap();
+        let source = ["-f", "lavfi", "-i", "testsrc=d=0.2:s=66x48:r=10", "-c:v", "rawvideo"];
+        ffmpeg(&[&source[..], &["-pix_fmt", format, path]].concat());
+        let expected = ffmpeg(&["-i", path, "-pix_fmt", "gray", "-f", "rawvideo", "-"]);
+        let source: Arc<dyn ByteSource> = Arc::new(FileSource::open(Path::new(path)).unwrap());
+        let mut reader = VideoReader::open(source, path, &threads(1)).unwrap();
+        let mut found = Vec::new();
+        while reader.advance().unwrap().is_some() {
+            found.extend(packed(&reader.frame().unwrap()));
+        }
+        assert!(found.contains(&0) && found.contains(&255));
+        assert!(found == expected, "{format}: {} bytes, expected {}", found.len(), expected.len());
+    }
 }

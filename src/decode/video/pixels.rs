@@ -87,6 +87,10 @@ impl Unpacker<'_> {
         if !self.picture.read_row(c, y, out) {
             return Err(Error::bug(format!("row {y} of component {c} of a {} frame cannot be read", self.layout.name)));
         }
+        // The only format in which 1 is black.
+        if self.layout.name == "monow" {
+            out.iter_mut().for_each(|v| *v ^= 1);
+        }
         if let Some(depth) = self.layout.components.get(c).map(|c| c.depth).filter(|&d| d < 8) {
             out.iter_mut().for_each(|v| *v = widen(*v, depth));
         }
