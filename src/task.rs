@@ -16,7 +16,7 @@ use crate::store::{self, Created, Object, Output};
 /// What became of the frames of a unit, a task, or a job. The same on every machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frames {
-    /// Packets that were decoded; a still is one. What a decoder only held when it was left is not among them.
+    /// Packets that were read to be decoded; a still is one. What a decoder only held when it was left is not among them.
     pub packets: u64,
     /// Frames decoded, each counted once; a still is one.
     pub decoded: u64,
