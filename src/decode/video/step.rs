@@ -12,7 +12,11 @@ impl VideoReader {
             match self.receive() {
                 Receive::Picture if self.beyond() => {}
                 Receive::Picture => return self.look().map(Some),
-                Receive::End | Receive::Hungry if self.stopped => self.go_on()?,
+                Receive::End | Receive::Hungry if self.stopped => {
+                    // The frame for whose sake it stopped may be what is missing.
+                    self.lost(None);
+                    self.go_on()?;
+                }
                 Receive::End => self.end(),
                 Receive::Hungry if self.draining => self.end(),
                 Receive::Hungry => {
