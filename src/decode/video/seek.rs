@@ -114,7 +114,7 @@ impl VideoReader {
     }
 
     /// Begins decoding where `lead` says, or at the start of the file.
-    fn begin(&mut self, mut lead: LeadIn) -> Result<()> {
+    pub(super) fn begin(&mut self, mut lead: LeadIn) -> Result<()> {
         self.counters.seeks += 1;
         loop {
             let start = match &self.index {

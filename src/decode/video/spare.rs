@@ -35,6 +35,29 @@ impl VideoReader {
         self.left_out
     }
 
+    /// For a part that does not begin with the stream: goes to where the first wanted frame at `pts` or behind it can be decoded
+    /// from, without looking at any before it; gives the time of the frame shown before `pts`, which is all that others
+    /// are judged by. `None`, and nothing done, where only reading tells.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn begin_at(&mut self, pts: i64) -> Result<Option<i64>> {
+        let (Some(_), Indexed::Fit(index)) = (&self.wanted, &self.index) else { return Ok(None) };
+        let Some(before) = index.neighbours(pts).0.filter(|_| self.whole(index)) else { return Ok(None) };
+        let Some(next) = self.next_wanted(before) else {
+            self.left_out = index.neighbours(before).1;
+            self.ended = true;
+            return Ok(Some(before));
+        };
+        let Some(key) = index.key_for(next, false) else { return Ok(None) };
+        let floor = index.key(key).pts;
+        self.begin(LeadIn { floor, proof: Proof::At, margin: usize::from(self.open_gops) })
+            .map_err(|e| e.context(&self.uri))?;
+        self.aim = Some(next);
+        self.stop = self.last_needed(next);
+        Ok(Some(before))
+    }
+
     /// Makes for the next wanted frame, or ends where there is none.
     pub(super) fn aim(&mut self) -> Result<()> {
         let (Some(_), Indexed::Fit(index)) = (&self.wanted, &self.index) else { return Ok(()) };

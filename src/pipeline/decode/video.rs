@@ -205,6 +205,8 @@ struct Walk<'a, 'b> {
     record: Arc<Record>,
     t0: i64,
     last_pts: Option<i64>,
+    /// The frame before the part, which was not decoded: up to it everything is lead-in.
+    before: Option<i64>,
     /// The second pass over a damaged video: everything is decoded from the file's start, so that a unit gives what
     /// the whole video would have given.
     careful: bool,
@@ -263,6 +265,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             record: Arc::new(record),
             t0: 0,
             last_pts: None,
+            before: None,
             careful: how.careful,
             deinterlace: how.deinterlace,
             times: HashMap::new(),
@@ -295,7 +298,9 @@ impl<'a, 'b> Walk<'a, 'b> {
         }
         self.end()?;
         let counters = self.reader.counters();
-        if counters.decoded == 0 {
+        // In a part that begins behind others, nothing may be wanted.
+        let needless = self.before.is_some() && counters.packets_fed == 0;
+        if counters.decoded == 0 && !needless {
             let why = self.reader.first_error().unwrap_or_else(|| "it holds no picture".into());
             let text = format!("{}: no frame could be decoded: {why}", self.exit.unit.name());
             return Err(Error::input(RejectKind::Corrupt, text).into());
@@ -425,6 +430,16 @@ impl<'a, 'b> Walk<'a, 'b> {
         let Some(wanted) = wanted.filter(|w| *w > t0 && !shown && !self.careful) else {
             return Ok(self.reader.advance()?);
         };
+        // A frame that is shown at a time may begin long before that.
+        let listed = matches!(self.sampling.rule, Rule::At(_) | Rule::Count(_));
+        let bound = from.filter(|_| listed).unwrap_or(wanted);
+        if let Some(before) = self.reader.begin_at(bound)? {
+            if let Some(selector) = self.selector.as_mut() {
+                selector.push(before, false);
+            }
+            self.before = Some(before);
+            return Ok(self.reader.advance()?);
+        }
         // One frame before the wanted time has to be seen; how far back it lies is not known.
         let second = (i64::from(time_base.1) / i64::from(time_base.0.max(1))).max(1);
         let mut back = second;
@@ -479,6 +494,9 @@ impl<'a, 'b> Walk<'a, 'b> {
         // A frame without any time follows the one before it.
         let pts = meta.pts.unwrap_or_else(|| self.last_pts.map_or(self.t0, |p| p + 1));
         self.last_pts = Some(pts);
+        if self.before.is_some_and(|before| pts <= before) {
+            return Ok(false);
+        }
         let own = self.exit.unit.from.is_none_or(|f| pts >= f) && self.exit.unit.to.is_none_or(|t| pts < t);
         self.frames.decoded += u64::from(own);
         let Some(selector) = self.selector.as_mut() else { return Ok(true) };
