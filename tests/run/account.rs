@@ -83,7 +83,7 @@ fn sparse_frames_cost_exactly_the_packets_that_they_need() {
     for (file, rule) in films {
         let dir = tempfile::tempdir().unwrap();
         let (file, out) = (media.join(file), dir.path().join("out"));
-        let report = run(&file, &out, &[&rule[..], &["--threads", "2"]].concat());
+        let report = run(&file, &out, &[rule, &["--threads", "2"]].concat());
         let packets = packets(&file);
         let wanted = times(&out);
         // The stream's first frame is looked at where the part begins with it.
