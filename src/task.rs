@@ -257,8 +257,10 @@ impl Ledger {
         receipt.objects = shard.objects().to_vec();
         let decided = self.decide(receipt.task, rejects)?;
         if decided != Decided::First && self.has(receipt.task)? {
-            // Another worker was faster. If its bytes are other ones, that is told; ours go.
-            self.commit(receipt)?;
+            // Another worker was faster; ours go. If it left out the same and its bytes are other ones, that is told.
+            if decided == Decided::Agreed {
+                self.commit(receipt)?;
+            }
             return shard.abort().map(|()| Settled::Before);
         }
         if let Decided::Otherwise(_) = decided {
