@@ -12,11 +12,15 @@ use crate::job::{JobFile, Metadata};
 use crate::lease;
 use crate::op::Op;
 use crate::plan::Plan;
-use crate::sink::annotations::Annotations;
+use crate::sink::annotations::{self, Annotations};
 use crate::sink::record::output_names;
 use crate::sink::{Format, is_records, record, scenes, table};
 use crate::store::{Object, Output};
 use crate::task::{Ledger, Totals};
+
+const RECORDS_CSV: &str = "records.csv";
+const SCENES_CSV: &str = "scenes.csv";
+const RECORDS_SQLITE: &str = "records.sqlite";
 
 /// Writes `dataset.json`, the dataset card and the merged tables, unless tasks are left: then it writes nothing and says
 /// which.
@@ -45,12 +49,12 @@ pub fn finish(out: &Output, plans: &[Plan], totals: &Totals) -> Result<()> {
         match form {
             Metadata::Parquet => {}
             Metadata::Csv => {
-                table::merge_csv(out, &records, "records.csv")?;
+                table::merge_csv(out, &records, RECORDS_CSV)?;
                 if !scenes.is_empty() {
-                    table::merge_csv(out, &scenes, "scenes.csv")?;
+                    table::merge_csv(out, &scenes, SCENES_CSV)?;
                 }
             }
-            Metadata::Sqlite => table::merge_sqlite(out, &records, &scenes, "records.sqlite")?,
+            Metadata::Sqlite => table::merge_sqlite(out, &records, &scenes, RECORDS_SQLITE)?,
             Metadata::Coco => annotations(first, &job).coco(out, &totals.objects)?,
             Metadata::Yolo => annotations(first, &job).yolo(out, &totals.objects, &first.header.splits)?,
         }
@@ -283,12 +287,14 @@ pub fn verify(out: &Output, plans: &[Plan]) -> Result<Vec<String>> {
 fn undescribed(out: &Output, plan: &Plan, totals: &Totals) -> Result<Vec<String>> {
     const AGAIN: &str = "framemill finish writes it again";
     let job = plan.job()?;
-    let merged = job.output.metadata.iter().filter_map(|form| match form {
-        Metadata::Parquet => None,
-        Metadata::Csv => Some("records.csv"),
-        Metadata::Sqlite => Some("records.sqlite"),
-        Metadata::Coco => Some("annotations.coco.json"),
-        Metadata::Yolo => Some("data.yaml"),
+    let scenes = totals.objects.iter().any(|o| scenes::is_table(&o.path));
+    let merged = job.output.metadata.iter().flat_map(|form| match form {
+        Metadata::Parquet => vec![],
+        Metadata::Csv if scenes => vec![RECORDS_CSV, SCENES_CSV],
+        Metadata::Csv => vec![RECORDS_CSV],
+        Metadata::Sqlite => vec![RECORDS_SQLITE],
+        Metadata::Coco => vec![annotations::COCO],
+        Metadata::Yolo => vec![annotations::YOLO],
     });
     let mut faults = Vec::new();
     for name in merged.filter(|_| totals.samples > 0) {

@@ -363,7 +363,8 @@ impl Selector {
     }
 
     /// The earliest time since the stream's start from which frames matter: all behind it must be pushed, and the frame
-    /// directly before it unless one lies exactly there. `None` when nothing more can be wanted ([`Selector::done`]) and while every frame matters.
+    /// directly before it unless one lies exactly there. `None` when nothing more can be wanted ([`Selector::done`]) and
+    /// while every frame matters.
     ///
     /// It relies on timestamps that do not run backwards.
     pub fn next_wanted(&self) -> Option<Rational> {
@@ -421,8 +422,8 @@ impl Selector {
         self.last.map(|last| last.pts)
     }
 
-    /// Whether the rule chooses (previous, this) after a frame shown at `last`, apart from the part and the unit, and whether it
-    /// may choose this frame later.
+    /// Whether the rule chooses (previous, this) after a frame shown at `last`, apart from the part and the unit, and
+    /// whether it may choose this frame later.
     fn judge(&self, last: Option<Exact>, t: Exact, keyframe: bool) -> (bool, bool, bool) {
         match (&self.method, last) {
             (Method::All, _) => (false, true, false),

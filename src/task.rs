@@ -470,6 +470,40 @@ mod tests {
         assert!(error.message.contains("\"a\"") && error.message.contains("\"b\""), "{error}");
     }
 
+    /// A shard that is made, and never to be published here.
+    struct Made(Vec<Object>);
+
+    impl Shard for Made {
+        fn objects(&self) -> &[Object] {
+            &self.0
+        }
+        fn publish(self) -> Result<()> {
+            unreachable!("it is settled already")
+        }
+        fn abort(self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_comes_too_late_leaves_what_was_settled_whatever_was_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(&Output::at(dir.path()));
+        let object = |sha: &str| Object { path: "shard".into(), bytes: 1, sha256: sha.into() };
+        let first = Receipt { task: 1, objects: vec![object("a")], ..Receipt::default() };
+        ledger.decide(1, &[reject("1", "x")]).unwrap();
+        ledger.commit(&first).unwrap();
+        let late = |sha: &str, rejects: &[Reject]| {
+            ledger.settle(Made(vec![object(sha)]), rejects, &mut Receipt { task: 1, ..Receipt::default() })
+        };
+        assert_eq!(late("a", &[reject("1", "y")]).unwrap(), Settled::Before);
+        // It read what the first could not, so its shard is another one.
+        assert_eq!(late("b", &[]).unwrap(), Settled::Before);
+        assert_eq!(ledger.receipt(1).unwrap(), Some(first));
+        // What left out the same is to be the same.
+        assert_eq!(late("b", &[reject("1", "x")]).unwrap_err().exit_code(), 70);
+    }
+
     #[test]
     fn where_providers_are_mixed_the_first_receipt_counts_if_its_shard_is_there() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Files that were changed at random, through demuxers and decoders: none crashes, hangs or panics the program; what it
-//! makes of one is the same every time and with any number of threads; the ledger of packets balances; and a seek gives what
-//! reading from the start gives, or damage is seen.
+//! makes of one is the same every time and with any number of threads; the ledger of packets balances; and a seek, or a choice
+//! of frames, gives what reading from the start gives, or damage is seen.
 //!
 //! The fixtures are the corpus, and small outside media where there are. Cases are numbered: a number is a file, whatever the
 //! machine. They run in a process of their own, which is followed from here. `FRAMEMILL_TEST_FUZZ=FROM..TO` runs others than
@@ -12,6 +12,7 @@ mod outside;
 #[path = "common/random.rs"]
 mod random;
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
@@ -258,6 +259,39 @@ fn sought(source: &Arc<dyn ByteSource>, whole: &Outcome, random: &mut Random) {
     }
 }
 
+/// Some frames, with whatever is not needed for them left out, against reading from the start, where no damage is seen; they
+/// are compared where damage is `sure` to be.
+fn wanted(source: &Arc<dyn ByteSource>, whole: &Outcome, random: &mut Random, sure: bool) {
+    let share = 1 + random.below(6);
+    let chosen: HashSet<i64> = whole.frames.iter().filter_map(|f| f.0).filter(|_| random.below(share) == 0).collect();
+    let Ok(mut reader) = VideoReader::open(source.clone(), "case", &options(1, false)) else { return };
+    let set = chosen.clone();
+    if reader.spare(Box::new(move |_, pts, _| set.contains(&pts))).is_err() {
+        return;
+    }
+    let part = whole.frames.iter().filter_map(|f| f.0).find(|_| random.below(8) == 0);
+    if part.is_some_and(|pts| reader.begin_at(pts).is_err()) {
+        return;
+    }
+    let found = read_on(&mut reader);
+    let sound = |outcome: &Outcome| !outcome.damaged && outcome.end.is_none();
+    if !sure || !sound(&found) || !sound(whole) || whole.frames.len() == FRAMES {
+        return;
+    }
+    let of = |outcome: &Outcome| -> Vec<Seen> {
+        let due = |f: &&Seen| f.0.is_some_and(|pts| chosen.contains(&pts) && part.is_none_or(|part| pts >= part));
+        outcome.frames.iter().filter(due).cloned().collect()
+    };
+    let (all, some) = (of(whole), of(&found));
+    let at = (0..all.len().min(some.len())).find(|&i| all[i] != some[i]);
+    assert!(
+        at.is_none() && all.len() == some.len(),
+        "{} of {} wanted frames from {part:?} on, first difference at {at:?}",
+        some.len(),
+        all.len()
+    );
+}
+
 /// Everything that must hold of a case.
 fn case(number: u64, corpus: &[(String, Vec<u8>)]) {
     let mut random = Random(number.wrapping_mul(0x9E37_79B9) ^ 0x5EED);
@@ -277,7 +311,8 @@ fn case(number: u64, corpus: &[(String, Vec<u8>)]) {
     }
     let source: Arc<dyn ByteSource> = Arc::new(Bytes(data));
     let one = judged(&source, 1);
-    // FFmpeg does not notice all damage to HEVC's slices, and then may give other samples with more threads.
+    // FFmpeg does not notice all damage to HEVC's slices, and then gives whatever lay in a frame's memory: other samples with
+    // more threads, or with fewer frames.
     let silent = VideoReader::open(source.clone(), "case", &options(1, false)).is_ok_and(|r| r.info().codec == "hevc");
     for threads in if silent { vec![1] } else { vec![1, 3] } {
         let other = difference(&one, &judged(&source, threads));
@@ -285,6 +320,7 @@ fn case(number: u64, corpus: &[(String, Vec<u8>)]) {
     }
     if let Ok(whole) = &one {
         sought(&source, whole, &mut random);
+        wanted(&source, whole, &mut random, !silent);
     }
 }
 
@@ -393,6 +429,11 @@ fn a_failing_case_is_found() {
     wrong.frames[last].1 = Ok([0; 32]);
     let met = std::panic::catch_unwind(AssertUnwindSafe(|| sought(&source, &wrong, &mut Random(1))));
     assert!(met.is_err(), "a frame of other samples was not noticed");
+    (0..20).for_each(|seed| wanted(&source, &whole, &mut Random(seed), true));
+    let noticed = |seed: &u64| {
+        std::panic::catch_unwind(AssertUnwindSafe(|| wanted(&source, &wrong, &mut Random(*seed), true))).is_err()
+    };
+    assert!((0..20).filter(noticed).count() > 2, "a chosen frame of other samples was not noticed");
     let mut cut = clip.clone();
     cut.truncate(clip.len() / 2);
     change(&mut cut, &[], &mut Random(5));

@@ -122,8 +122,8 @@ pub struct FrameMeta {
 /// What was done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Packets that were decoded or left out on purpose: those read for the decoder without the ones that it still held when it was left, which
-    /// are more the more threads it has.
+    /// Packets that were decoded or left out on purpose: those read for the decoder without the ones that it still held when
+    /// it was left, which are more the more threads it has.
     pub packets: u64,
     /// All that were given to the decoder.
     pub packets_fed: u64,

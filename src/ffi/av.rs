@@ -477,10 +477,10 @@ impl Input {
         }
     }
 
-    /// From now on gives the packets of one stream as the container has them, but with a meaningless byte for content, without
-    /// reading the source: only sound where the container's whole sample table has been read and no packet was read yet.
+    /// From now on gives the packets of the selected `stream` as the container has them, but with a meaningless byte for
+    /// content, without reading the source: only sound where the container's whole sample table has been read and no packet
+    /// was read yet.
     pub fn blank(&mut self, stream: usize) {
-        self.select(stream);
         // Parsers would look into packets, and times would be mended by what they see.
         // SAFETY: a valid context that is ours.
         unsafe { (*self.context).flags |= (AVFMT_FLAG_NOPARSE | AVFMT_FLAG_NOFILLIN) as c_int };

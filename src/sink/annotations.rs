@@ -14,6 +14,11 @@ use super::{is_records, table};
 use crate::error::{Error, Result};
 use crate::store::{self, Object, Output};
 
+/// The file of COCO's form.
+pub const COCO: &str = "annotations.coco.json";
+/// The file of YOLO's form that names the classes.
+pub const YOLO: &str = "data.yaml";
+
 /// How what was found is named.
 #[derive(Debug, Clone)]
 pub struct Annotations {
@@ -102,7 +107,7 @@ impl Annotations {
     /// Store errors.
     pub fn coco(&self, out: &Output, objects: &[Object]) -> Result<()> {
         let categories = self.categories(out, objects)?;
-        table::whole(out, "annotations.coco.json", |temp| {
+        table::whole(out, COCO, |temp| {
             let failed = |e: std::io::Error| store::failed("write", temp, &e);
             let mut file = BufWriter::new(File::create_new(temp).map_err(failed)?);
             let mut put = |text: String| file.write_all(text.as_bytes()).map_err(failed);
@@ -175,7 +180,7 @@ impl Annotations {
             // JSON's strings are YAML's.
             text += &format!("  {i}: {}\n", Value::from(category.name.as_str()));
         }
-        out.replace("data.yaml", text.as_bytes())
+        out.replace(YOLO, text.as_bytes())
     }
 
     /// A record's objects.

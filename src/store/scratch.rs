@@ -69,7 +69,8 @@ fn stamp(folder: &Path) -> Option<SystemTime> {
 }
 
 /// Removes what processes that are gone left in a scratch: all of this host's that do not live any more, and of other
-/// hosts what is older than an hour, by the clock of the folder: this machine's may be wrong. An engine whose supervisor was killed may just be ending: it is waited for a moment.
+/// hosts what is older than an hour, by the clock of the folder: this machine's may be wrong. An engine whose supervisor was
+/// killed may just be ending: it is waited for a moment.
 pub fn sweep(scratch: &Path) -> Result<()> {
     let own = format!("{}-", host());
     for wait in [0, 50, 200, 500, 1000, 2000] {

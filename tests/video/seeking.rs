@@ -56,7 +56,7 @@ fn wanted_frames_are_those_of_reading_from_the_start() {
     let Some(media) = media() else { return };
     let mut random = Random(11);
     let (mut files, mut frames, mut ended) = (0, 0, 0);
-    let (mut jumped, mut disposed) = (0, 0);
+    let (mut jumped, mut disposed, mut controls) = (0, 0, 0);
     for record in clean(&media).iter().filter(|r| (30..=300).contains(&r.frames) || full() && r.frames > 30) {
         let mut whole = open(&media, &record.file, &threads(2)).unwrap();
         let all = rest(&mut whole).unwrap();
@@ -83,6 +83,7 @@ fn wanted_frames_are_those_of_reading_from_the_start() {
                 }
                 let expected: Vec<&Seen> = all.iter().filter(|f| wanted.contains(&f.pts.unwrap())).collect();
                 assert!(given.iter().eq(expected.iter().copied()), "{}: {wanted:?}", record.file);
+                controls += usize::from(given.len() > 1 && given[1..] != given[..given.len() - 1]);
                 assert!(!reader.damaged(), "{}: {:?}", record.file, reader.first_error());
                 let (counters, least) = (reader.counters(), whole.counters().packets);
                 assert_eq!(
@@ -104,6 +105,7 @@ fn wanted_frames_are_those_of_reading_from_the_start() {
         }
         files += 1;
     }
+    assert!(controls > 30, "a shifted list was noticed {controls} times");
     println!(
         "{files} files, {frames} frames; {jumped} readings in part, {disposed} without disposable ones, {ended} ended early"
     );

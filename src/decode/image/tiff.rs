@@ -1,12 +1,11 @@
 //! TIFF: the first picture of the file, by the `tiff` crate (of which `image` would hide palettes and raw ink).
 
+use ::tiff::ColorType;
 use ::tiff::tags::{ByteOrder, SampleFormat, Tag};
-use ::tiff::{ColorType, TiffError};
 
 use super::pixels::{Samples, gray_alpha_to_rgba, gray_to_rgb};
-use super::tiff_parts::{self as parts, Reader, Whole, open, set_tag};
+use super::tiff_parts::{self as parts, Reader, Whole, fault, open, set_tag, tag};
 use super::{Fault, PhotoOptions, Stored, check_size, exif};
-use crate::error::RejectKind;
 
 const PHOTOMETRIC: u16 = 262;
 const PALETTE: u16 = 3;
@@ -27,11 +26,6 @@ pub fn read(data: &[u8], opts: &PhotoOptions) -> Result<Stored, Fault> {
     stored.icc = reader.get_tag_u8_vec(Tag::IccProfile).ok();
     stored.exif = exif::parse(data.to_vec());
     Ok(stored)
-}
-
-/// A tag's number.
-pub fn tag(reader: &mut Reader<'_>, tag: Tag) -> Result<Option<u32>, Fault> {
-    reader.find_tag_unsigned::<u32>(tag).map_err(fault)
 }
 
 /// Camera raw files are TIFFs whose first picture is a thumbnail: better no picture than that one.
@@ -163,17 +157,6 @@ fn ycbcr_to_rgb(mut data: Vec<u8>) -> Vec<u8> {
         p[2] = channel(y + 116_130 * cb);
     }
     data
-}
-
-/// A decoder's error as a reason to refuse the file.
-pub fn fault(error: TiffError) -> Fault {
-    match error {
-        TiffError::UnsupportedError(e) => Fault::unsupported(e.to_string()),
-        TiffError::LimitsExceeded => {
-            Fault::new(RejectKind::TooLarge, "it needs more memory than the pixel limit allows")
-        }
-        other => Fault::corrupt(other.to_string()),
-    }
 }
 
 fn tag_list(reader: &mut Reader<'_>, tag: Tag) -> Vec<u32> {

@@ -11,7 +11,6 @@ use ::tiff::tags::Tag;
 use ::tiff::{ColorType, TiffError};
 
 use super::pixels::{Samples, depth16_to_8};
-use super::tiff::{fault, tag};
 use super::{Fault, PhotoOptions, check_size, jpeg};
 use crate::error::RejectKind;
 
@@ -31,6 +30,22 @@ pub fn open<'a>(data: &'a [u8], opts: &PhotoOptions) -> Result<Reader<'a>, Fault
     limits.intermediate_buffer_size = limits.decoding_buffer_size;
     limits.ifd_value_size = 64 << 20;
     Ok(Decoder::new(Lenient(Cursor::new(data))).map_err(fault)?.with_limits(limits))
+}
+
+/// A tag's number.
+pub fn tag(reader: &mut Reader<'_>, tag: Tag) -> Result<Option<u32>, Fault> {
+    reader.find_tag_unsigned::<u32>(tag).map_err(fault)
+}
+
+/// A decoder's error as a reason to refuse the file.
+pub fn fault(error: TiffError) -> Fault {
+    match error {
+        TiffError::UnsupportedError(e) => Fault::unsupported(e.to_string()),
+        TiffError::LimitsExceeded => {
+            Fault::new(RejectKind::TooLarge, "it needs more memory than the pixel limit allows")
+        }
+        other => Fault::corrupt(other.to_string()),
+    }
 }
 
 /// A file whose last bytes are given also where more were asked for: a cursor gives none of them.
@@ -162,10 +177,10 @@ struct Part {
 }
 
 /// What could be read of a part, and why that is not all.
-type Read1 = (Option<Part>, Option<String>);
+type Decoded = (Option<Part>, Option<String>);
 
 /// One part by the crate. Of a broken one the rows before the damage are kept.
-fn decode(reader: &mut Reader<'_>, index: u32) -> Result<Read1, Fault> {
+fn decode(reader: &mut Reader<'_>, index: u32) -> Result<Decoded, Fault> {
     let why = match reader.read_chunk(index) {
         Ok(result) => {
             let stride = row_bytes(reader, index)?;
@@ -241,7 +256,7 @@ impl<'a> Jpegs<'a> {
         Ok(Some(Jpegs { data, ranges: offsets.into_iter().zip(lengths).collect(), head, gray }))
     }
 
-    fn decode(&self, index: usize, opts: &PhotoOptions) -> Result<Read1, Fault> {
+    fn decode(&self, index: usize, opts: &PhotoOptions) -> Result<Decoded, Fault> {
         let Some(mut own) = self.ranges.get(index).and_then(|(at, len)| {
             let (at, len) = (usize::try_from(*at).ok()?, usize::try_from(*len).ok()?);
             self.data.get(at..at.saturating_add(len).min(self.data.len()))?.strip_prefix(&[0xFF, 0xD8])

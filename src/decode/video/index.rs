@@ -66,10 +66,9 @@ impl PacketIndex {
         if !matroska && !input.container().contains("mp4") {
             return Ok(None);
         }
+        input.select(stream);
         if tabled {
             input.blank(stream);
-        } else {
-            input.select(stream);
         }
         let (mut packet, mut entries) = (Packet::new()?, Vec::new());
         while input.read(&mut packet)? == Read::Packet {

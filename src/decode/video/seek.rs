@@ -13,8 +13,8 @@ const EXACT: [&str; 9] = ["h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg",
 
 impl VideoReader {
     /// Looks at all packets, which tells whether the video may be cut and jumped in, and fills
-    /// [`VideoInfo::keyframes`], [`VideoInfo::packets`] and [`VideoInfo::indexed`]. Done once; an MP4 that is not fragmented is not read for it
-    /// beyond its header, a Matroska file is read through.
+    /// [`VideoInfo::keyframes`], [`VideoInfo::packets`] and [`VideoInfo::indexed`]. Done once; an MP4 that is not fragmented
+    /// is not read for it beyond its header, a Matroska file is read through.
     ///
     /// # Errors
     /// Input errors of kind `io`.

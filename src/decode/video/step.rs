@@ -77,8 +77,8 @@ impl VideoReader {
     }
 
     /// A hardware decoder is at fault that gave no picture for a packet between the last picture and the one shown `now`
-    /// (or the end), any decoder where that frame was wanted and others were left out. Pictures in front of a first key sample that cannot be decoded without what came before are left out
-    /// by all decoders, so there only key samples count.
+    /// (or the end), any decoder where that frame was wanted and others were left out. Pictures in front of a first key
+    /// sample that cannot be decoded without what came before are left out by all decoders, so there only key samples count.
     fn lost(&mut self, now: Option<i64>) {
         let all = self.hardware.is_some();
         if !all && self.wanted.is_none() {

@@ -460,8 +460,7 @@ impl<'a, 'b> Walk<'a, 'b> {
     /// Only the frames that the rule chooses matter.
     fn sparse(&self) -> bool {
         let chosen = matches!(self.sampling.rule, Rule::Every(_) | Rule::At(_) | Rule::Count(_));
-        let alone = self.clips.is_none() && self.scenes.is_none();
-        chosen && alone && !self.careful && self.deinterlace == Deinterlace::Off
+        chosen && self.clips.is_none() && self.scenes.is_none() && !self.careful
     }
 
     fn indexed(&mut self) -> Result<bool, Halt> {
