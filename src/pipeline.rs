@@ -710,8 +710,11 @@ fn decode_units(
         let key = UnitKey { task: info.task, index };
         let unit = info.units[index].clone();
         if let Some(kind) = condemned.get(&key) {
-            let what = if *kind == RejectKind::Stall { "made no progress" } else { "killed the process" };
-            let text = format!("{}: decoding it {what} twice; it is left out, look at the file", unit.place());
+            let what = if *kind == RejectKind::Stall { "made no progress" } else { "ended the process" };
+            let text = format!(
+                "{}: decoding it {what} each time that it was tried; it is left out, look at the file",
+                unit.place()
+            );
             let outcome = Err(Error::input(*kind, text));
             queue.left.fetch_sub(1, Ordering::Relaxed);
             if shared.decode.send(ends, Message::End { key, attempt: 0, outcome }).is_err() {

@@ -185,11 +185,9 @@ impl Output {
 
     /// The output in a folder. Its temporaries lie in it, since only there can they be renamed into place.
     pub fn at(folder: &Path) -> Output {
-        Output {
-            store: Arc::new(local::Folder::new(folder)),
-            scratch: folder.join("_framemill").join("partial"),
-            folder: Some(folder.to_path_buf()),
-        }
+        let scratch = folder.join("_framemill").join("partial");
+        let store = Arc::new(local::Folder::new(folder, &scratch));
+        Output { store, scratch, folder: Some(folder.to_path_buf()) }
     }
 
     /// Where this machine's processes keep temporaries.
@@ -206,6 +204,11 @@ impl Output {
     /// has its receipt.
     pub fn sweep(&self) -> Result<()> {
         self.store.clean()?;
+        self.tidy()
+    }
+
+    /// Removes temporaries of processes that are gone.
+    pub fn tidy(&self) -> Result<()> {
         sweep(&self.scratch)
     }
 

@@ -1,8 +1,9 @@
 //! The supervisor: runs one engine process, and another when that dies or stands still, so that no input can stop a job.
 //!
 //! Promises: an engine that a signal kills, or that makes no progress, costs only what was in flight. Units that were in
-//! a decoder when it died are tried alone; one that ends its engine twice is condemned and becomes a dead letter. An
-//! engine whose supervisor is gone stops at once, since their connection breaks.
+//! a decoder when it died are tried alone; one that ends its engine twice is condemned and becomes a dead letter. SIGKILL
+//! comes from outside, mostly for want of memory, which an input may cause, but an operator's hand too: only the fifth
+//! condemns. An engine whose supervisor is gone stops at once, since their connection breaks.
 //!
 //! Progress is judged in the engine's CPU time: a machine that was suspended, or a starved one, is no stall. A unit that
 //! uses no CPU time at all is given four times as long by the clock, counted only while the supervisor itself
@@ -41,6 +42,10 @@ const TICK: Duration = Duration::from_millis(100);
 const ABORT: Duration = Duration::from_secs(5);
 /// Engines that may die with no unit in flight before that is called a bug.
 const CAUSELESS: u32 = 3;
+/// Engines that a unit may end.
+const STRIKES: u32 = 2;
+/// Engines that may be killed from outside, in either case.
+const KILLS: u32 = 5;
 
 /// What an engine is told first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -126,8 +131,8 @@ pub fn run(
     news: &mut dyn FnMut(News),
 ) -> Result<Finished> {
     let mut suspects = Suspects::default();
-    let mut strikes: HashMap<UnitKey, u32> = HashMap::new();
-    let (mut causeless, mut peak, mut committed) = (0, 0, (0, 0));
+    let mut strikes: HashMap<(UnitKey, bool), u32> = HashMap::new();
+    let (mut causeless, mut peak, mut committed) = ([0, 0], 0, (0, 0));
     // Process ids repeat, in containers as a rule.
     let worker = format!("{}-{:x}", store::worker(), store::moment());
     let _leave = Leave { job, worker: &worker };
@@ -150,25 +155,36 @@ pub fn run(
                 let peak_memory = peak.max(watch.peak);
                 return Ok(Finished { interrupted: true, peak_memory, committed, ..Finished::default() });
             }
-            Verdict::Died { how, culprits, kind } => {
+            Verdict::Died { how, culprits, kind, from_outside } => {
                 peak = peak.max(watch.peak);
                 let units = culprits.iter().map(|key| format!(" {}/{}", key.task, key.index));
                 traces.mark(&format!("the engine {how}; in decoders:{}", units.collect::<String>()));
                 news(News::Restart(&format!("the engine process {how}; another takes over")));
                 if culprits.is_empty() {
-                    causeless += 1;
-                    if causeless == CAUSELESS {
-                        return Err(Error::bug(format!(
-                            "the engine process {how}, {CAUSELESS} times with no input in a decoder; please report this"
-                        )));
+                    let count = &mut causeless[usize::from(from_outside)];
+                    *count += 1;
+                    match (from_outside, *count) {
+                        (false, CAUSELESS) => {
+                            return Err(Error::bug(format!(
+                                "the engine process {how}, {CAUSELESS} times with no input in a decoder; please report this"
+                            )));
+                        }
+                        (true, KILLS) => {
+                            return Err(Error::interrupted(format!(
+                                "the engine process {how}, {KILLS} times with no input in a decoder: something on this \
+                                 machine kills it, mostly for want of memory; lower --memory or --threads, or give it \
+                                 more, and run the same command again, finished tasks are kept"
+                            )));
+                        }
+                        _ => {}
                     }
                 }
                 if let [one] = culprits[..] {
                     // A crash while others worked may be another's; a stall is always the unit's own.
                     let own = kind == RejectKind::Stall || suspects.alone.contains(&one);
-                    let count = strikes.entry(one).or_insert(0);
+                    let count = strikes.entry((one, from_outside)).or_insert(0);
                     *count += 1;
-                    if own && *count >= 2 {
+                    if own && *count >= if from_outside { KILLS } else { STRIKES } {
                         suspects.condemned.push((one, kind));
                     }
                 }
@@ -199,7 +215,7 @@ impl Drop for Leave<'_> {
 enum Verdict {
     End(Box<Result<Finished>>),
     Stopped,
-    Died { how: String, culprits: Vec<UnitKey>, kind: RejectKind },
+    Died { how: String, culprits: Vec<UnitKey>, kind: RejectKind, from_outside: bool },
 }
 
 /// One engine process.
@@ -307,7 +323,8 @@ impl Watch {
                         None => format!("ended with {status}"),
                     };
                     let culprits = self.flying.iter().copied().collect();
-                    return Ok(Verdict::Died { how, culprits, kind: RejectKind::Crash });
+                    let from_outside = status.signal() == Some(rustix::process::Signal::KILL.as_raw());
+                    return Ok(Verdict::Died { how, culprits, kind: RejectKind::Crash, from_outside });
                 }
             }
             if requests.by().is_some() && drained.is_none() {
@@ -324,7 +341,8 @@ impl Watch {
             }
             if let Some(key) = self.stalled() {
                 let how = format!("made no progress for {} s of CPU time", self.stall.as_secs_f64());
-                return Ok(Verdict::Died { how, culprits: vec![key], kind: RejectKind::Stall });
+                let (culprits, kind) = (vec![key], RejectKind::Stall);
+                return Ok(Verdict::Died { how, culprits, kind, from_outside: false });
             }
         }
     }

@@ -281,6 +281,9 @@ fn execute(
     let totals = Totals::read(&ledger, &plans)?;
     if totals.finished() {
         let finishing = Instant::now();
+        if let Some(raw) = job.raw()? {
+            raw.tidy()?;
+        }
         finish::finish(out, &plans, &totals)?;
         how.note("finish", finishing);
     }

@@ -7,14 +7,14 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use sha2::{Digest, Sha256};
 
-use super::{Created, Fetched, Object, Source, Store, differs, hex, listing_digest, moment, unsound};
+use super::scratch::unique;
+use super::{Created, Fetched, Object, Source, Store, differs, hex, listing_digest, unsound};
 use crate::error::{Error, Result};
 
 /// What [`publish`] found.
@@ -45,15 +45,6 @@ pub fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
     Error::store(format!("could not {verb} {}: {error}; {remedy}", path.display()))
 }
 
-/// A name next to `path` that no other process or thread uses; hidden, so that [`list`] and globs pass over it.
-fn temporary(path: &Path) -> PathBuf {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-    // Process ids repeat between machines that share the output; the clock tells them apart.
-    path.with_file_name(format!(".{name}.{}-{n}-{:x}.tmp", std::process::id(), moment()))
-}
-
 /// Syncs a folder: only then are the names in it durable.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -72,7 +63,14 @@ pub fn create_folders(folder: &Path) -> Result<()> {
     let parent = folder.parent().unwrap_or(Path::new(""));
     create_folders(parent)?;
     match fs::create_dir(folder) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
+            match fs::symlink_metadata(folder) {
+                Ok(there) if there.is_dir() || folder.is_dir() => Ok(()),
+                Ok(_) => Err(failed("create the folder", folder, &e)),
+                // Someone just removed it, or its parent, which had nothing in them.
+                Err(_) => create_folders(folder),
+            }
+        }
         Err(e) => Err(failed("create the folder", folder, &e)),
         Ok(()) => sync_folder(parent),
     }
@@ -101,35 +99,63 @@ fn place_by_link(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes its file when dropped, so that no error path leaves one behind.
-struct Temporary(PathBuf);
+/// A file on its way to its name; removed when dropped, so that no error path leaves one behind.
+struct Temporary {
+    path: PathBuf,
+    /// The folder is for such files only, and goes with the last of them.
+    swept: bool,
+}
+
+impl Temporary {
+    /// Beside `path`; hidden, so that [`list`] and globs pass over it.
+    fn beside(path: &Path) -> Temporary {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Temporary { path: path.with_file_name(format!(".{name}.{}.tmp", unique())), swept: false }
+    }
+
+    /// In the scratch of an output, where what a killed process leaves is found and swept.
+    fn within(scratch: &Path) -> Temporary {
+        Temporary { path: scratch.join(unique()), swept: true }
+    }
+
+    /// Creates the file, and the folders above.
+    fn create(&self) -> Result<File> {
+        let parent = self.path.parent().unwrap_or(Path::new(""));
+        loop {
+            create_folders(parent)?;
+            match File::create_new(&self.path) {
+                // It went with another's last file.
+                Err(e) if self.swept && e.kind() == ErrorKind::NotFound => {}
+                other => return other.map_err(|e| failed("create", &self.path, &e)),
+            }
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<()> {
+        let mut file = self.create()?;
+        file.write_all(bytes).map_err(|e| failed("write", &self.path, &e))?;
+        file.sync_all().map_err(|e| failed("sync", &self.path, &e))
+    }
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // Mostly it has its final name by now; a hidden leftover harms nobody.
-        let _ = fs::remove_file(&self.0);
+        // Mostly it has its final name by now; a leftover harms nobody.
+        let _ = fs::remove_file(&self.path);
+        if let (true, Some(scratch)) = (self.swept, self.path.parent()) {
+            super::scratch::leave(scratch);
+        }
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create_new(path).map_err(|e| failed("create", path, &e))?;
-    file.write_all(bytes).map_err(|e| failed("write", path, &e))?;
-    file.sync_all().map_err(|e| failed("sync", path, &e))
-}
-
-/// Creates `path` with `bytes` unless it exists. Of all who race, in this process or another, exactly one sees
-/// [`Created::Written`]; a reader never sees half of it. For small objects: plans, rejects, receipts.
-fn create_only(path: &Path, bytes: &[u8]) -> Result<Created> {
+/// Creates `path` with `bytes`, by way of `temporary`, unless it exists. Of all who race, in this process or another, exactly
+/// one sees [`Created::Written`]; a reader never sees half of it. For small objects: plans, rejects, receipts.
+fn create_only(path: &Path, bytes: &[u8], temporary: &Temporary) -> Result<Created> {
     if let Some(there) = read(path)? {
         return Ok(if there == bytes { Created::Same } else { Created::Other(there) });
     }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    create_folders(folder)?;
-    let temporary = Temporary(temporary(path));
-    write_synced(&temporary.0, bytes)?;
-    let placed = place(&temporary.0, path).map_err(|e| failed("create", path, &e))?;
-    sync_folder(folder)?;
-    if placed {
+    temporary.write(bytes)?;
+    if publish(&temporary.path, path)? == Published::Placed {
         return Ok(Created::Written);
     }
     match read(path)? {
@@ -139,19 +165,19 @@ fn create_only(path: &Path, bytes: &[u8]) -> Result<Created> {
     }
 }
 
-/// Writes `path` whole or not at all, in place of what was there. For views that can be made again (reports, cards).
+/// Writes `path` whole or not at all, in place of what was there. For files that are no part of an output.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    create_folders(folder)?;
-    let temporary = Temporary(temporary(path));
-    write_synced(&temporary.0, bytes)?;
-    rename(&temporary.0, path)
+    let temporary = Temporary::beside(path);
+    temporary.write(bytes)?;
+    rename(&temporary.path, path)
 }
 
 /// Gives a synced file the name `to`, in place of what was there.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    let folder = to.parent().unwrap_or(Path::new(""));
+    create_folders(folder)?;
     fs::rename(from, to).map_err(|e| failed("write", to, &e))?;
-    sync_folder(to.parent().unwrap_or(Path::new("")))
+    sync_folder(folder)
 }
 
 /// Gives the synced file or folder `temp` its final name, if that is free, and makes the name durable.
@@ -217,15 +243,23 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 /// An output in a folder.
 #[derive(Debug)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    folder: PathBuf,
+    scratch: PathBuf,
+}
 
 impl Folder {
-    pub fn new(path: &Path) -> Folder {
-        Folder(path.to_path_buf())
+    /// `scratch` is for temporaries, on the same file system.
+    pub fn new(folder: &Path, scratch: &Path) -> Folder {
+        Folder { folder: folder.to_path_buf(), scratch: scratch.to_path_buf() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        if name.is_empty() { self.0.clone() } else { self.0.join(name) }
+        if name.is_empty() { self.folder.clone() } else { self.folder.join(name) }
+    }
+
+    fn temporary(&self) -> Temporary {
+        Temporary::within(&self.scratch)
     }
 
     /// Deals with what has the name already. True if it is just what is to be published, false if the name should be
@@ -268,24 +302,22 @@ impl Store for Folder {
     }
 
     fn create_only(&self, name: &str, bytes: &[u8]) -> Result<Created> {
-        create_only(&self.path(name), bytes)
+        create_only(&self.path(name), bytes, &self.temporary())
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        replace(&self.path(name), bytes)
+        let temporary = self.temporary();
+        temporary.write(bytes)?;
+        rename(&temporary.path, &self.path(name))
     }
 
     fn put(&self, file: &Path, name: &str) -> Result<()> {
-        let to = self.path(name);
-        create_folders(to.parent().unwrap_or(Path::new("")))?;
-        rename(file, &to)
+        rename(file, &self.path(name))
     }
 
     fn write(&self, name: &str, from: &mut Source) -> Result<()> {
-        let to = self.path(name);
-        create_folders(to.parent().unwrap_or(Path::new("")))?;
-        let temporary = Temporary(temporary(&to));
-        let mut file = File::create_new(&temporary.0).map_err(|e| failed("create", &temporary.0, &e))?;
+        let (to, temporary) = (self.path(name), self.temporary());
+        let mut file = temporary.create()?;
         let mut buffer = vec![0; 1 << 20];
         loop {
             match from(&mut buffer)? {
@@ -294,7 +326,7 @@ impl Store for Folder {
             }
         }
         file.sync_all().map_err(|e| failed("sync", &to, &e))?;
-        rename(&temporary.0, &to)
+        rename(&temporary.path, &to)
     }
 
     fn remove(&self, name: &str) -> Result<()> {
@@ -346,16 +378,15 @@ impl Store for Folder {
     }
 
     fn probe(&self) -> Result<()> {
-        let path = temporary(&self.path("_framemill/probe"));
-        let _cleanup = Temporary(path.clone());
-        let first = create_only(&path, b"first")?;
-        let second = create_only(&path, b"second")?;
-        let racing = Temporary(temporary(&path));
-        write_synced(&racing.0, b"third")?;
+        let probe = self.temporary();
+        let first = create_only(&probe.path, b"first", &self.temporary())?;
+        let second = create_only(&probe.path, b"second", &self.temporary())?;
+        let racing = self.temporary();
+        racing.write(b"third")?;
         // create_only looks before it writes; this is what it rests on when two look at the same time.
-        let third = place(&racing.0, &path).map_err(|e| failed("write to", &self.0, &e))?;
-        if first == Created::Written && second == Created::Other(b"first".to_vec()) && !third && read(&path)?.is_some()
-        {
+        let third = place(&racing.path, &probe.path).map_err(|e| failed("write to", &self.folder, &e))?;
+        let kept = read(&probe.path)?.is_some();
+        if first == Created::Written && second == Created::Other(b"first".to_vec()) && !third && kept {
             return Ok(());
         }
         Err(unsound(&self.place(""), "choose an output on a file system with atomic rename and hard links"))
@@ -366,6 +397,12 @@ impl Store for Folder {
 mod tests {
     use super::*;
     use std::sync::Barrier;
+
+    /// By way of a scratch that all share.
+    fn create(path: &Path, bytes: &[u8]) -> Created {
+        let scratch = path.with_file_name("scratch");
+        create_only(path, bytes, &Temporary::within(&scratch)).unwrap()
+    }
 
     #[test]
     fn create_only_has_one_winner_among_threads() {
@@ -379,7 +416,7 @@ mod tests {
                     let (path, barrier) = (&path, &barrier);
                     scope.spawn(move || {
                         barrier.wait();
-                        create_only(path, format!("worker {i}").as_bytes()).unwrap()
+                        create(path, format!("worker {i}").as_bytes())
                     })
                 })
                 .collect();
@@ -399,9 +436,9 @@ mod tests {
     fn creating_the_same_again_is_success() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plan.json");
-        assert_eq!(create_only(&path, b"a").unwrap(), Created::Written);
-        assert_eq!(create_only(&path, b"a").unwrap(), Created::Same);
-        assert_eq!(create_only(&path, b"b").unwrap(), Created::Other(b"a".to_vec()));
+        assert_eq!(create(&path, b"a"), Created::Written);
+        assert_eq!(create(&path, b"a"), Created::Same);
+        assert_eq!(create(&path, b"b"), Created::Other(b"a".to_vec()));
         assert_eq!(read(&path).unwrap().unwrap(), b"a");
     }
 
@@ -414,7 +451,7 @@ mod tests {
         }
         let own = std::process::id().to_string();
         for i in 0..RACES {
-            if create_only(&folder.join(format!("{i}.json")), own.as_bytes()).unwrap() == Created::Written {
+            if create(&folder.join(format!("{i}.json")), own.as_bytes()) == Created::Written {
                 println!("won {i}.");
             }
         }
@@ -486,15 +523,16 @@ mod tests {
     #[test]
     fn the_probe_accepts_this_file_system_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        Folder::new(dir.path()).probe().unwrap();
-        assert_eq!(fs::read_dir(dir.path().join("_framemill")).unwrap().count(), 0);
+        Folder::new(dir.path(), &dir.path().join("_framemill/partial")).probe().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn errors_name_path_and_remedy() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
-        let error = create_only(&dir.path().join("file/x"), b"").unwrap_err();
+        let path = dir.path().join("file/x");
+        let error = create_only(&path, b"", &Temporary::beside(&path)).unwrap_err();
         assert_eq!(error.exit_code(), 74);
         assert!(error.message.contains("file") && error.message.contains("another output"), "{error}");
         let full = failed("write", Path::new("/o/p"), &io::Error::from(ErrorKind::StorageFull));

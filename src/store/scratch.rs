@@ -1,16 +1,30 @@
-//! Temporaries of processes that may be killed: each has a folder `HOST-PID...` of its own, gone when it is done with it,
-//! and swept where it was not.
+//! Temporaries of processes that may be killed: each has files and folders `HOST-PID...` of its own, gone when it is done
+//! with them, and swept where they were not.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::{create_folders, failed, host};
+use super::{create_folders, failed, host, moment, worker};
 use crate::error::Result;
 
 /// Age from which on nobody is taken to be at work on what another host has left.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
+
+/// What tells this process from those that had its id before: in containers that is the rule.
+fn process() -> String {
+    static BEGUN: OnceLock<u64> = OnceLock::new();
+    format!("{:x}", BEGUN.get_or_init(moment))
+}
+
+/// A name that no other process or thread uses: `HOST-PID-PROCESS-N`.
+pub fn unique() -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}-{}", worker(), process(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
 
 /// A folder of temporaries, `WORKER/NAME` below an output's scratch; gone when dropped.
 #[derive(Debug)]
@@ -60,8 +74,7 @@ impl Drop for Scratch {
 /// The time by the clock that stamps the files of a folder, which for a mounted one is its server's; `None` where it cannot
 /// be told.
 fn stamp(folder: &Path) -> Option<SystemTime> {
-    // Hidden, so that nobody takes it for a worker's.
-    let probe = folder.join(format!(".now-{}", super::worker()));
+    let probe = folder.join(unique());
     let now = fs::File::create(&probe).and_then(|file| file.metadata()?.modified());
     // A leftover harms nobody.
     let _ = fs::remove_file(&probe);
@@ -78,17 +91,19 @@ pub fn sweep(scratch: &Path) -> Result<()> {
         let mut living = false;
         for path in super::local::list(scratch)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let process = name.strip_prefix(&own).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-            let gone = match process {
+            let mut parts = name.strip_prefix(&own).unwrap_or_default().split('-');
+            let pid = parts.next().and_then(|pid| pid.parse::<u32>().ok());
+            let gone = match pid {
                 // A restarted container has its predecessor's name and often its process id.
-                Some(pid) => pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists(),
+                Some(pid) if pid == std::process::id() => parts.next() != Some(&process()),
+                Some(pid) => !Path::new("/proc").join(pid.to_string()).exists(),
                 None => {
                     let changed = fs::metadata(&path).and_then(|m| m.modified()).ok();
                     let age = stamp(scratch).zip(changed).and_then(|(now, then)| now.duration_since(then).ok());
                     age.is_some_and(|a| a > FORGOTTEN)
                 }
             };
-            living |= process.is_some() && !gone;
+            living |= pid.is_some_and(|pid| pid != std::process::id()) && !gone;
             if gone {
                 let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                 if let Err(e) = removed {
@@ -100,7 +115,14 @@ pub fn sweep(scratch: &Path) -> Result<()> {
             break;
         }
     }
-    // Goes only when nothing is in it.
-    let _ = fs::remove_dir(scratch);
+    leave(scratch);
     Ok(())
+}
+
+/// Removes a scratch in which nothing is any more, and the folder that is there for it.
+pub fn leave(scratch: &Path) {
+    // Both fail where something is in them.
+    if let (Ok(()), Some(above)) = (fs::remove_dir(scratch), scratch.parent()) {
+        let _ = fs::remove_dir(above);
+    }
 }

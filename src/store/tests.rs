@@ -27,7 +27,7 @@ impl Fresh {
     }
 }
 
-/// Every kind of store, fresh: a folder, a bucket, and one that creates all that is published by copies.
+/// Every kind of store, fresh and empty: a folder, a bucket, and one that creates all that is published by copies.
 fn stores() -> Vec<Fresh> {
     let dir = tempfile::tempdir().unwrap();
     let out = Output::at(&dir.path().join("out"));
@@ -161,6 +161,44 @@ fn folders_are_published_file_by_file_under_the_same_rules() {
         }
         assert_eq!(out.read("images/000007/a.jpg").unwrap().unwrap(), b"A");
         assert_eq!(out.read("images/000007/c.jpg").unwrap().unwrap(), b"c");
+    }
+}
+
+/// A name in a scratch that no process on this machine has.
+fn dead() -> String {
+    format!("{}-{}-1-1", host(), u32::MAX)
+}
+
+#[test]
+fn what_processes_that_are_gone_left_is_swept() {
+    for fresh in stores() {
+        let out = &fresh.out;
+        let before = format!("{}-0-0", worker());
+        let left = [dead(), before, format!("{}/task", dead().replace("-1-1", "-2"))];
+        left.iter().for_each(|name| drop(fresh.file(name, b"half")));
+        let own = fresh.file(&scratch::unique(), b"at work");
+        let elsewhere = fresh.file("elsewhere-1-1-1", b"at work");
+        out.sweep().unwrap();
+        assert!(left.iter().all(|name| !out.scratch().join(name).exists()), "{out}");
+        assert!(own.exists() && elsewhere.exists(), "{out}");
+    }
+}
+
+#[test]
+fn many_write_by_way_of_one_folder_that_comes_and_goes() {
+    for Fresh { out, .. } in stores() {
+        let out = &out;
+        std::thread::scope(|scope| {
+            for i in 0..4 {
+                scope.spawn(move || {
+                    for j in 0..100 {
+                        assert_eq!(out.create_only(&format!("a/{i}-{j}"), b"x").unwrap(), Created::Written);
+                        out.replace(&format!("b/{j}"), b"y").unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!((out.list("a").unwrap().len(), out.list("b").unwrap().len()), (400, 100), "{out}");
     }
 }
 

@@ -39,9 +39,9 @@ pub fn undisturbed(dir: &Path) -> Option<BTreeMap<String, String>> {
     Some(expected)
 }
 
-/// Without what a process that was killed was just writing.
+/// Without what a process that was killed after the job was finished left.
 pub fn visible(mut files: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    files.retain(|name, _| !name.rsplit('/').next().unwrap().starts_with('.') && !name.contains("/partial/"));
+    files.retain(|name, _| !name.contains("/partial/"));
     files
 }
 

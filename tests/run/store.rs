@@ -22,7 +22,7 @@ fn a_full_disk_is_an_error_that_resumes() {
     assert!(errors(&output).contains("no space left") && errors(&output).contains("/disk/out"), "{}", errors(&output));
     // What is visible is whole: every visible file is one of the undisturbed run's.
     let expected = tree(&whole);
-    let visible = tree(&out).into_iter().filter(|(name, _)| !name.contains("/partial/") && !name.contains("/."));
+    let visible = tree(&out).into_iter().filter(|(name, _)| !name.contains("/partial/"));
     let (same, other): (Vec<_>, Vec<_>) = visible.partition(|(name, digest)| expected.get(name) == Some(digest));
     assert!(other.is_empty(), "{other:?}");
     assert!(same.iter().any(|(name, _)| name.ends_with(".tar")), "it was full before anything was done: {same:?}");

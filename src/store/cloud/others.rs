@@ -194,7 +194,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         assert!(answers(&url));
-        drop(listener);
-        assert!(!answers(&url) && !answers("no url"));
+        // Nothing listens at tcpmux; one that was just closed may be another test's by now.
+        assert!(!answers("http://127.0.0.1:1") && !answers("no url"));
     }
 }
