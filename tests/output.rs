@@ -5,6 +5,10 @@
 mod bucket;
 #[path = "output/clock.rs"]
 mod clock;
+#[path = "output/gcs.rs"]
+mod gcs;
+#[path = "output/google.rs"]
+mod google;
 #[path = "common/mount.rs"]
 mod mount;
 #[path = "common/python.rs"]

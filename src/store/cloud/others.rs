@@ -3,11 +3,12 @@
 use std::env;
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::{ClientOptions, HeaderMap, HeaderValue};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
+use object_store::{ClientOptions, HeaderMap, HeaderValue, StaticCredentialProvider};
 
 use super::Settings;
 use super::client::options;
@@ -47,7 +48,9 @@ pub(super) fn google(bucket: &str, settings: &Settings) -> Result<(GoogleCloudSt
     }
     let unsigned = settings.anonymous || (settings.endpoint.is_none() && emulator.is_some());
     if unsigned {
-        return Ok((builder.with_skip_signature(true), options));
+        // For writes the client asks for credentials all the same.
+        let nobody = StaticCredentialProvider::new(GcpCredential { bearer: String::new() });
+        return Ok((builder.with_skip_signature(true).with_credentials(Arc::new(nobody)), options));
     }
     let named = ["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_SERVICE_ACCOUNT_KEY"];
     let named = named.into_iter().chain(["SERVICE_ACCOUNT", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_BEARER_TOKEN"]);
