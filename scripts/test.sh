@@ -33,6 +33,13 @@ if [ "${1:-}" = --full ]; then
   # An S3 server that checks signatures, beside moto, which does not.
   cargo install -q s3s-fs --version 0.14.1 --features binary --locked --root target/s3s
   export FRAMEMILL_S3S="$PWD/target/s3s/bin/s3s-fs"
+  # Azure's emulator, where there is npm.
+  if command -v npm >/dev/null; then
+    npm install --silent --no-fund --no-audit --prefix target/azurite azurite@3
+    export FRAMEMILL_AZURITE="$PWD/target/azurite/node_modules/.bin/azurite-blob"
+  else
+    echo "test: there is no npm: the tests on Azure's emulator will skip"
+  fi
 fi
 export FRAMEMILL_PYTHON="$PWD/$python/bin/python"
 cargo fmt --all -- --check
