@@ -207,6 +207,10 @@ struct TaskInfo {
     decision: Option<Vec<Reject>>,
 }
 
+/// Kinds of video among which hardware's sessions are kept, where there are fewer threads.
+#[cfg(feature = "ffmpeg")]
+const KINDS: usize = 4;
+
 /// What all stages share.
 struct Shared<'a> {
     job: &'a Job,
@@ -243,6 +247,9 @@ struct Shared<'a> {
     /// The device reads frames where a decoder left them on it.
     surfaces: bool,
     decoders: Decoders,
+    /// Hardware's, kept between files.
+    #[cfg(feature = "ffmpeg")]
+    sessions: Arc<crate::decode::video::Sessions>,
     decode: &'a Stage,
     compute: &'a Stage,
     detect: &'a Stage,
@@ -297,6 +304,8 @@ impl<'a> Shared<'a> {
             sources: Sources::new(&job.file.input, memory / 8, job.threads).within(limit),
             surfaces,
             decoders: Decoders::default(),
+            #[cfg(feature = "ffmpeg")]
+            sessions: Arc::new(crate::decode::video::Sessions::new(job.threads.max(KINDS))),
             fallbacks,
             decode: &progress.stages.decode,
             compute: &progress.stages.compute,
@@ -305,6 +314,15 @@ impl<'a> Shared<'a> {
             sink: &progress.stages.sink,
             commit: &progress.stages.commit,
         })
+    }
+
+    /// What decoded how much, as the report lists it.
+    fn decoders(&self) -> Value {
+        #[cfg(feature = "ffmpeg")]
+        let sessions = self.sessions.told();
+        #[cfg(not(feature = "ffmpeg"))]
+        let sessions = (0, 0);
+        self.decoders.report(sessions)
     }
 }
 
@@ -534,7 +552,7 @@ fn timing(shared: &Shared, wall: Duration) -> Value {
     json!({
         "seconds": seconds,
         "queues": queues,
-        "decoders": shared.decoders.report(),
+        "decoders": shared.decoders(),
         "packets_fed": shared.packets_fed.load(Ordering::Relaxed),
         "budget": budget,
     })

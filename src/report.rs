@@ -196,7 +196,11 @@ pub fn text(report: &Value) -> String {
     }
     for decoder in report["decoders"].as_array().into_iter().flatten() {
         let name = decoder["decoder"].as_str().unwrap_or("?");
-        out += &format!("decoder {name}: {} frames of {} units\n", decoder["frames"], decoder["units"]);
+        out += &format!("decoder {name}: {} frames of {} units", decoder["frames"], decoder["units"]);
+        if let Some(opened) = decoder["sessions"]["opened"].as_u64() {
+            out += &format!(", {opened} sessions opened, one used again {} times", decoder["sessions"]["reused"]);
+        }
+        out += "\n";
     }
     for fallback in report["fallbacks"].as_array().into_iter().flatten() {
         let word = |key: &str| fallback[key].as_str().unwrap_or("?");

@@ -22,6 +22,7 @@ mod ledger;
 mod nal;
 mod pixels;
 mod seek;
+mod sessions;
 mod spare;
 mod step;
 mod surface;
@@ -40,6 +41,7 @@ use index::PacketIndex;
 pub use info::VideoInfo;
 use ledger::Ledger;
 use nal::Nals;
+pub use sessions::Sessions;
 pub use spare::Wanted;
 
 /// How to read a video.
@@ -62,6 +64,8 @@ pub struct VideoOptions {
     pub surfaces: bool,
     /// Which frames are deinterlaced. It needs their neighbours, which are decoded besides; software's alone, in host memory.
     pub deinterlace: Deinterlace,
+    /// Where hardware's sessions come from and go to; each reader opens its own where there is none.
+    pub sessions: Option<Arc<Sessions>>,
 }
 
 /// Which frames are deinterlaced.
@@ -98,6 +102,7 @@ impl Default for VideoOptions {
             decoder: Demand::Software,
             surfaces: false,
             deinterlace: Deinterlace::Off,
+            sessions: None,
         }
     }
 }
@@ -304,6 +309,13 @@ impl VideoReader {
         };
         reader.input.select(stream.index);
         Ok(reader)
+    }
+
+    /// Leaves the decoder to the next file, where it is hardware's and met nothing wrong.
+    pub fn retire(self) {
+        if let (Some(hardware), Some(sessions), false) = (&self.hardware, &self.options.sessions, self.damaged()) {
+            sessions.keep(hardware, &self.options, self.decoder);
+        }
     }
 
     /// What the container says of the stream.
@@ -529,13 +541,16 @@ fn open_decoder(input: &Input, stream: usize, options: &VideoOptions, hardware: 
         Some(Device::Real(device)) => Some(device),
         _ => None,
     };
-    let options = DecoderOptions {
+    let how = DecoderOptions {
         threads: options.threads,
         max_pixels: options.max_pixels,
         concealment_fixed: options.concealment_fixed,
         device,
     };
-    Decoder::open(input, stream, &options)
+    match (hardware, &options.sessions) {
+        (Some(hardware), Some(sessions)) => sessions.open(input, stream, options, (hardware, &how)),
+        _ => Decoder::open(input, stream, &how),
+    }
 }
 
 fn check_size(size: (u32, u32), max_pixels: u64) -> Result<()> {

@@ -36,12 +36,14 @@ mod hw;
 mod io;
 mod log;
 mod picture;
+mod renew;
 
 pub use hw::{HwDevice, OnCuda, nvdec_tells_damage};
 
 use io::Io;
 use log::Listener;
 pub use picture::{Component, Layout, Look, Picture, PictureInfo};
+use renew::Parameters;
 
 /// Demuxers that read one file and name no other. Playlists, scripts, image sequences and network protocols are left
 /// out; MP4's references to other files are switched off besides.
@@ -690,6 +692,9 @@ pub enum Receive {
 pub struct Decoder {
     context: *mut AVCodecContext,
     listener: Listener,
+    parameters: Parameters,
+    /// It knows the parameters' extradata.
+    reminded: bool,
 }
 
 // SAFETY: the context is owned by this alone; its own threads are FFmpeg's affair, and it is not bound to the thread
@@ -731,7 +736,8 @@ impl Decoder {
         if context.is_null() {
             return Err(Error::bug("FFmpeg could not allocate a decoder; is the machine out of memory?"));
         }
-        let decoder = Decoder { context, listener: Listener::new() };
+        let copy = Parameters::copy(parameters)?;
+        let decoder = Decoder { context, listener: Listener::new(), parameters: copy, reminded: true };
         let threads = if options.device.is_some() { 1 } else { options.threads.clamp(1, 64) as c_int };
         if let Some(device) = options.device {
             // SAFETY: the context is ours and not open yet.
@@ -781,6 +787,8 @@ impl Decoder {
 
     /// Gives it a packet, or with `None` the end. Err: decoding failed; the packet is used up all the same.
     pub fn send(&mut self, packet: Option<&Packet>) -> std::result::Result<(), String> {
+        let reminder = packet.and_then(|packet| self.reminder(packet));
+        let packet = reminder.as_ref().or(packet);
         // SAFETY: both are valid; the decoder takes its own reference.
         let code = unsafe { avcodec_send_packet(self.context, packet.map_or(ptr::null(), |p| p.0)) };
         if code >= 0 || code == AVERROR_EOF { Ok(()) } else { Err(describe(code)) }

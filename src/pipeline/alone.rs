@@ -84,5 +84,5 @@ pub fn decode_alone(job: &Job, plans: &[Arc<Plan>]) -> Result<Alone> {
     });
     let seconds = begun.elapsed().as_secs_f64();
     shared.first_error()?;
-    Ok(Alone { frames, bytes, failed, seconds, decoders: shared.decoders.report() })
+    Ok(Alone { frames, bytes, failed, seconds, decoders: shared.decoders() })
 }

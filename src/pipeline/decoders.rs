@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use super::lock;
+use crate::decode::route::SOFTWARE;
 
 /// What one decoder did.
 #[derive(Default)]
@@ -31,9 +32,15 @@ impl Decoders {
         *share.why.entry(reason.to_string()).or_default() += 1;
     }
 
-    /// As the report lists them.
-    pub(super) fn report(&self) -> Value {
-        let share = |(decoder, s): (&&'static str, &Share)| json!({ "decoder": decoder, "units": s.units, "frames": s.frames, "why": s.why });
+    /// As the report lists them, with how many `sessions` hardware opened, and how often one was used again.
+    pub(super) fn report(&self, (opened, reused): (u64, u64)) -> Value {
+        let share = |(decoder, s): (&&'static str, &Share)| {
+            let mut told = json!({ "decoder": decoder, "units": s.units, "frames": s.frames, "why": s.why });
+            if *decoder != SOFTWARE {
+                told["sessions"] = json!({ "opened": opened, "reused": reused });
+            }
+            told
+        };
         lock(&self.0).iter().map(share).collect()
     }
 }

@@ -2,6 +2,7 @@
 //! dataset is software's.
 
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -120,4 +121,72 @@ fn a_missing_decoder_is_named_or_refused() {
     assert!(output.status.success(), "{}", errors(&output));
     let output = run(&dir.path().join("nonsense"), "gpu", "none", &[]);
     assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+}
+
+/// Makes a clip of a moving picture of its own; false where this FFmpeg has no such encoder.
+fn make(file: &Path, hue: usize, size: &str, encoder: &[&str]) -> bool {
+    let source = format!("testsrc2=s={size}:r=25:d=2,hue=h={}", hue * 40);
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", &source, "-pix_fmt", "yuv420p", "-c:v"]);
+    ffmpeg.args(encoder).arg(file).output().is_ok_and(|output| output.status.success())
+}
+
+/// Makes an MP4 one that is shown turned by a right angle: of its header's matrix, not of its stream.
+fn turn(file: &Path, to: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let header = bytes.windows(4).position(|name| name == b"tkhd").unwrap();
+    let turned: [i32; 9] = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30];
+    let matrix = &mut bytes[header + 44..][..36];
+    assert_eq!(matrix[..4], (1i32 << 16).to_be_bytes(), "not upright before");
+    turned.iter().zip(matrix.chunks_mut(4)).for_each(|(n, place)| place.copy_from_slice(&n.to_be_bytes()));
+    std::fs::write(to, bytes).unwrap();
+}
+
+#[test]
+fn sessions_are_used_again_for_files_of_the_same_parameters_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let clips = dir.path().join("clips");
+    std::fs::create_dir(&clips).unwrap();
+    let h264: &[&str] = &["libx264", "-preset", "veryfast", "-g", "10", "-bf", "2", "-threads", "1"];
+    let (mut kinds, mut files) = (0, 0);
+    let sets: [(&str, &str, &[&str]); 4] = [
+        ("a.mp4", "320x240", h264),
+        ("b.mp4", "352x288", h264),
+        ("c.mkv", "320x240", &["libx265", "-x265-params", "log-level=none:keyint=10:pools=none"]),
+        ("d.webm", "320x240", &["libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8"]),
+    ];
+    for (name, size, encoder) in sets {
+        let made = (0..3).filter(|i| make(&clips.join(format!("{i}{name}")), *i, size, encoder)).count();
+        (kinds, files) = (kinds + u64::from(made > 0), files + made as u64);
+    }
+    if kinds == 0 {
+        println!("skipped: there is no ffmpeg here with an encoder");
+        return;
+    }
+    if clips.join("1a.mp4").exists() {
+        turn(&clips.join("1a.mp4"), &clips.join("1e.mp4"));
+        files += 1;
+    }
+    println!("{files} files of {kinds} kinds");
+    let run = |name: String, decoder: &str, fault: &str, rule: &[&str]| {
+        let out = dir.path().join(name);
+        let more = [&["--decoder", decoder, "--threads", "1", "--json"], rule].concat();
+        let args = job(&[clips.to_str().unwrap()], out.to_str().unwrap(), &more);
+        let output = program().args(args).env("FRAMEMILL_TEST_DECODER", fault).output().unwrap();
+        assert!(output.status.success(), "{}", errors(&output));
+        (tree(&out), report(&output)["decoders"][0]["sessions"].clone())
+    };
+    for (i, rule) in
+        [&["--all"][..], &["--every", "300ms"], &["--every", "500ms", "--start", "0.7s"]].iter().enumerate()
+    {
+        let (expected, none) = run(format!("software{i}"), "software", "none", rule);
+        assert!(expected.len() > 10 && none.is_null());
+        let (found, sessions) = run(format!("test{i}"), "test", "none", rule);
+        assert_eq!(found, expected, "{rule:?}");
+        let told = (sessions["opened"].as_u64().unwrap(), sessions["reused"].as_u64().unwrap());
+        assert_eq!(told, (kinds, files - kinds), "{rule:?}");
+        // What met damage is not used again: the control.
+        let (found, _) = run(format!("corrupt{i}"), "test", "corrupt:2", rule);
+        assert_eq!(found, expected, "{rule:?}");
+    }
 }

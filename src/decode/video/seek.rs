@@ -147,10 +147,12 @@ impl VideoReader {
             return Err(Error::input(RejectKind::Changed, "the file changed while it was read"));
         }
         input.select(self.stream);
-        let decoder = open_decoder(&input, self.stream, &self.options, self.hardware.as_deref())?;
-        self.clock = Clock::new(self.info.time_base, decoder.frame_rate(), decoder.delay());
-        // The old decoder goes before the container it was opened from.
-        self.decoder = decoder;
+        // A device's session outlasts the container.
+        let fits = self.hardware.is_some() && self.decoder.fits(&input, self.stream);
+        if !(fits && self.decoder.renew(&input, self.stream)) {
+            self.decoder = open_decoder(&input, self.stream, &self.options, self.hardware.as_deref())?;
+        }
+        self.clock = Clock::new(self.info.time_base, self.decoder.frame_rate(), self.decoder.delay());
         self.input = input;
         self.cursor = Some(0);
         Ok(())

@@ -96,6 +96,7 @@ fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, 
         // Scenes are found on the host, where every frame comes to.
         surfaces: exit.shared.surfaces && !matches!(sampling.rule, Rule::Scenes(_)),
         deinterlace,
+        sessions: Some(exit.shared.sessions.clone()),
     };
     let about = (source.len(), source.etag().map(str::to_string));
     let uri = exit.unit.name().to_string();
@@ -120,8 +121,10 @@ fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, 
     {
         shared.packets_fed.fetch_add(walk.reader.counters().packets_fed, Ordering::Relaxed);
         let looked = std::mem::take(&mut **looked);
+        let Walk { exit, reader, .. } = walk;
+        reader.retire();
         let reader = VideoReader::open(source.clone(), &uri, &options)?;
-        walk = Walk::new(walk.exit, reader, sampling, about, how)?;
+        walk = Walk::new(exit, reader, sampling, about, how)?;
         walk.looked = Some(looked);
         let read = walk.run();
         end = walk.keep(read);
@@ -155,6 +158,7 @@ fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, 
             );
         }
         shared.decoders.add(route.name(), &route.reason, done.frames.decoded);
+        walk.reader.retire();
     }
     end
 }
