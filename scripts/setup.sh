@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs what framemill needs to build on Debian or Ubuntu: system libraries and, where cargo is missing, Rust.
-# Idempotent. Where it may not or cannot install, it says what to install and ends with 69.
+# More packages may be named. Idempotent. Where it may not or cannot install, it says what to install and ends with 69.
 set -euo pipefail
 packages=(ffmpeg libavcodec-dev libavformat-dev libavutil-dev libavfilter-dev libavdevice-dev libswscale-dev
   libswresample-dev clang libclang-dev pkg-config nasm cmake make g++ libheif-dev libdav1d-dev libwebp-dev
-  libvulkan1 mesa-vulkan-drivers python3-venv ca-certificates curl)
+  libvulkan1 mesa-vulkan-drivers python3-venv ca-certificates curl "$@")
 
 stop() {
   printf 'setup: %s\n' "$@" >&2
