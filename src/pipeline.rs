@@ -487,13 +487,24 @@ pub fn run(
     });
     // Empty unless a spool was needed; another worker's is another folder.
     let _ = std::fs::remove_dir(shared.spool_folder());
-    shared.first_error()?;
+    match shared.first_error() {
+        // Whoever finished the job meanwhile swept what this worker had begun.
+        Err(e) if e.exit_code() == 74 && finished(&shared, plans)? => tracing::info!("others have done all: {e}"),
+        other => other?,
+    }
     outcome.left = std::mem::take(&mut *lock(&shared.left));
     outcome.streamed = std::mem::take(&mut *lock(&shared.streamed));
     outcome.device_work = backend.log();
     outcome.fallbacks = shared.fallbacks.report();
     outcome.timing = timing(&shared, begun.elapsed());
     Ok(outcome)
+}
+
+/// Every task has its receipt.
+fn finished(shared: &Shared, plans: &[Arc<Plan>]) -> Result<bool> {
+    let Some(ledger) = &shared.ledger else { return Ok(false) };
+    let done = ledger.done()?;
+    Ok(plans.iter().flat_map(|plan| plan.tasks()).all(|task| done.contains(&task)))
 }
 
 /// Shows that this worker lives until the run is over.

@@ -200,16 +200,16 @@ impl Output {
         self.folder.as_deref()
     }
 
-    /// Removes temporaries of processes that are gone, and what killed uploads left in the store: only when every task
-    /// has its receipt.
+    /// Removes temporaries, and what killed uploads left in the store: only when every task has its receipt. Whoever is
+    /// still at work on one, on another machine, finds that it is done.
     pub fn sweep(&self) -> Result<()> {
         self.store.clean()?;
-        self.tidy()
+        sweep(&self.scratch, true)
     }
 
     /// Removes temporaries of processes that are gone.
     pub fn tidy(&self) -> Result<()> {
-        sweep(&self.scratch)
+        sweep(&self.scratch, false)
     }
 
     /// An object's content as a file on this machine.

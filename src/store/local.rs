@@ -17,6 +17,9 @@ use super::scratch::unique;
 use super::{Created, Fetched, Object, Source, Store, differs, hex, listing_digest, unsound};
 use crate::error::{Error, Result};
 
+/// How often a small object's temporary may be swept under the writer's hands before that is an error.
+const SWEPT: u32 = 20;
+
 /// What [`publish`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Published {
@@ -148,14 +151,18 @@ impl Drop for Temporary {
     }
 }
 
-/// Creates `path` with `bytes`, by way of `temporary`, unless it exists. Of all who race, in this process or another, exactly
-/// one sees [`Created::Written`]; a reader never sees half of it. For small objects: plans, rejects, receipts.
-fn create_only(path: &Path, bytes: &[u8], temporary: &Temporary) -> Result<Created> {
+/// Creates `path` with `bytes`, by way of what `temporary` names, unless it exists. Of all who race, in this process or
+/// another, exactly one sees [`Created::Written`]; a reader never sees half of it. For small objects: plans, rejects,
+/// receipts.
+fn create_only(path: &Path, bytes: &[u8], temporary: impl Fn() -> Temporary) -> Result<Created> {
     if let Some(there) = read(path)? {
         return Ok(if there == bytes { Created::Same } else { Created::Other(there) });
     }
-    temporary.write(bytes)?;
-    if publish(&temporary.path, path)? == Published::Placed {
+    let published = by_way_of(temporary, |temporary| {
+        temporary.write(bytes)?;
+        publish(&temporary.path, path)
+    })?;
+    if published == Published::Placed {
         return Ok(Created::Written);
     }
     match read(path)? {
@@ -163,6 +170,18 @@ fn create_only(path: &Path, bytes: &[u8], temporary: &Temporary) -> Result<Creat
         Some(there) => Ok(Created::Other(there)),
         None => Err(failed("read", path, &io::Error::from(ErrorKind::NotFound))),
     }
+}
+
+/// Does `write` by way of a temporary, and by another where that is swept meanwhile by whoever finishes the job.
+fn by_way_of<T>(temporary: impl Fn() -> Temporary, write: impl Fn(&Temporary) -> Result<T>) -> Result<T> {
+    for _ in 0..SWEPT {
+        let temporary = temporary();
+        match write(&temporary) {
+            Err(_) if temporary.swept && identity(&temporary.path).is_none() => {}
+            done => return done,
+        }
+    }
+    write(&temporary())
 }
 
 /// Writes `path` whole or not at all, in place of what was there. For files that are no part of an output.
@@ -302,13 +321,17 @@ impl Store for Folder {
     }
 
     fn create_only(&self, name: &str, bytes: &[u8]) -> Result<Created> {
-        create_only(&self.path(name), bytes, &self.temporary())
+        create_only(&self.path(name), bytes, || self.temporary())
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let temporary = self.temporary();
-        temporary.write(bytes)?;
-        rename(&temporary.path, &self.path(name))
+        by_way_of(
+            || self.temporary(),
+            |temporary| {
+                temporary.write(bytes)?;
+                rename(&temporary.path, &self.path(name))
+            },
+        )
     }
 
     fn put(&self, file: &Path, name: &str) -> Result<()> {
@@ -379,8 +402,8 @@ impl Store for Folder {
 
     fn probe(&self) -> Result<()> {
         let probe = self.temporary();
-        let first = create_only(&probe.path, b"first", &self.temporary())?;
-        let second = create_only(&probe.path, b"second", &self.temporary())?;
+        let first = create_only(&probe.path, b"first", || self.temporary())?;
+        let second = create_only(&probe.path, b"second", || self.temporary())?;
         let racing = self.temporary();
         racing.write(b"third")?;
         // create_only looks before it writes; this is what it rests on when two look at the same time.
@@ -401,7 +424,7 @@ mod tests {
     /// By way of a scratch that all share.
     fn create(path: &Path, bytes: &[u8]) -> Created {
         let scratch = path.with_file_name("scratch");
-        create_only(path, bytes, &Temporary::within(&scratch)).unwrap()
+        create_only(path, bytes, || Temporary::within(&scratch)).unwrap()
     }
 
     #[test]
@@ -532,7 +555,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
         let path = dir.path().join("file/x");
-        let error = create_only(&path, b"", &Temporary::beside(&path)).unwrap_err();
+        let error = create_only(&path, b"", || Temporary::beside(&path)).unwrap_err();
         assert_eq!(error.exit_code(), 74);
         assert!(error.message.contains("file") && error.message.contains("another output"), "{error}");
         let full = failed("write", Path::new("/o/p"), &io::Error::from(ErrorKind::StorageFull));

@@ -81,10 +81,10 @@ fn stamp(folder: &Path) -> Option<SystemTime> {
     now.ok()
 }
 
-/// Removes what processes that are gone left in a scratch: all of this host's that do not live any more, and of other
-/// hosts what is older than an hour, by the clock of the folder: this machine's may be wrong. An engine whose supervisor was
-/// killed may just be ending: it is waited for a moment.
-pub fn sweep(scratch: &Path) -> Result<()> {
+/// Removes what processes that are gone left in a scratch: all of this host's that do not live any more. Of other hosts all,
+/// where nothing is of use to anyone `any_more`, and else what is older than an hour, by the clock of the folder: this
+/// machine's may be wrong. An engine whose supervisor was killed may just be ending: it is waited for a moment.
+pub fn sweep(scratch: &Path, any_more: bool) -> Result<()> {
     let own = format!("{}-", host());
     for wait in [0, 50, 200, 500, 1000, 2000] {
         std::thread::sleep(Duration::from_millis(wait));
@@ -97,6 +97,7 @@ pub fn sweep(scratch: &Path) -> Result<()> {
                 // A restarted container has its predecessor's name and often its process id.
                 Some(pid) if pid == std::process::id() => parts.next() != Some(&process()),
                 Some(pid) => !Path::new("/proc").join(pid.to_string()).exists(),
+                None if any_more => true,
                 None => {
                     let changed = fs::metadata(&path).and_then(|m| m.modified()).ok();
                     let age = stamp(scratch).zip(changed).and_then(|(now, then)| now.duration_since(then).ok());

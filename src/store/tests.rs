@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
@@ -178,16 +179,22 @@ fn what_processes_that_are_gone_left_is_swept() {
         left.iter().for_each(|name| drop(fresh.file(name, b"half")));
         let own = fresh.file(&scratch::unique(), b"at work");
         let elsewhere = fresh.file("elsewhere-1-1-1", b"at work");
-        out.sweep().unwrap();
+        let forgotten = fresh.file("elsewhere-2-1-1", b"half");
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+        fs::File::options().write(true).open(&forgotten).unwrap().set_modified(then).unwrap();
+        out.tidy().unwrap();
+        assert!(!forgotten.exists(), "{out}");
         assert!(left.iter().all(|name| !out.scratch().join(name).exists()), "{out}");
         assert!(own.exists() && elsewhere.exists(), "{out}");
+        out.sweep().unwrap();
+        assert!(own.exists() && !elsewhere.exists(), "of no use any more: {out}");
     }
 }
 
 #[test]
 fn many_write_by_way_of_one_folder_that_comes_and_goes() {
     for Fresh { out, .. } in stores() {
-        let out = &out;
+        let (out, working) = (&out, &AtomicUsize::new(4));
         std::thread::scope(|scope| {
             for i in 0..4 {
                 scope.spawn(move || {
@@ -195,8 +202,16 @@ fn many_write_by_way_of_one_folder_that_comes_and_goes() {
                         assert_eq!(out.create_only(&format!("a/{i}-{j}"), b"x").unwrap(), Created::Written);
                         out.replace(&format!("b/{j}"), b"y").unwrap();
                     }
+                    working.fetch_sub(1, Ordering::Relaxed);
                 });
             }
+            // Who finishes the job elsewhere takes all of it away.
+            scope.spawn(move || {
+                while working.load(Ordering::Relaxed) > 0 {
+                    let _ = fs::remove_dir_all(out.scratch());
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+            });
         });
         assert_eq!((out.list("a").unwrap().len(), out.list("b").unwrap().len()), (400, 100), "{out}");
     }
