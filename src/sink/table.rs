@@ -362,12 +362,13 @@ fn common_schema(out: &Output, tables: &[String]) -> Result<Arc<Schema>> {
 }
 
 /// Makes the object `name` by `write` as a temporary file, then gives it its name.
-pub(super) fn whole(out: &Output, name: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let scratch = Scratch::new(out.scratch(), &format!("{}-merge", store::worker()), "table")?;
-    let temp = scratch.path("table");
-    write(&temp)?;
-    File::open(&temp).and_then(|f| f.sync_all()).map_err(|e| store::failed("sync", &temp, &e))?;
-    out.put(&temp, name)
+pub(super) fn whole(out: &Output, name: &str, write: impl Fn(&Path) -> Result<()>) -> Result<()> {
+    Scratch::within(out.scratch(), &format!("{}-merge", store::worker()), "table", |scratch| {
+        let temp = scratch.path("table");
+        write(&temp)?;
+        File::open(&temp).and_then(|f| f.sync_all()).map_err(|e| store::failed("sync", &temp, &e))?;
+        out.put(&temp, name)
+    })
 }
 
 /// Merges record tables into one CSV, in the given order: a header, empty for null, nested values as JSON text.

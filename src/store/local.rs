@@ -13,12 +13,9 @@ use rustix::io::Errno;
 
 use sha2::{Digest, Sha256};
 
-use super::scratch::unique;
+use super::scratch::{SWEPT, unique};
 use super::{Created, Fetched, Object, Source, Store, differs, hex, listing_digest, unsound};
 use crate::error::{Error, Result};
-
-/// How often a small object's temporary may be swept under the writer's hands before that is an error.
-const SWEPT: u32 = 20;
 
 /// What [`publish`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,6 +26,9 @@ pub fn unique() -> String {
     format!("{}-{}-{}", worker(), process(), COUNTER.fetch_add(1, Ordering::Relaxed))
 }
 
+/// How often a temporary may be swept under the writer's hands before that is an error.
+pub const SWEPT: u32 = 20;
+
 /// A folder of temporaries, `WORKER/NAME` below an output's scratch; gone when dropped.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
@@ -47,6 +50,18 @@ impl Scratch {
                 Err(e) => return Err(failed("create the folder", &folder, &e)),
             }
         }
+    }
+
+    /// Does `work` in a fresh folder, and again in another where that is swept meanwhile by whoever finishes the job.
+    pub fn within<T>(scratch: &Path, worker: &str, name: &str, work: impl Fn(&Scratch) -> Result<T>) -> Result<T> {
+        for _ in 0..SWEPT {
+            let folder = Scratch::new(scratch, worker, name)?;
+            match work(&folder) {
+                Err(_) if !folder.0.exists() => {}
+                done => return done,
+            }
+        }
+        work(&Scratch::new(scratch, worker, name)?)
     }
 
     /// Where a temporary of that name lies.

@@ -214,6 +214,16 @@ fn many_write_by_way_of_one_folder_that_comes_and_goes() {
             });
         });
         assert_eq!((out.list("a").unwrap().len(), out.list("b").unwrap().len()), (400, 100), "{out}");
+        let tries = AtomicUsize::new(0);
+        let put = Scratch::within(out.scratch(), "w", "t", |folder| {
+            fs::write(folder.path("x"), "x").unwrap();
+            if tries.fetch_add(1, Ordering::Relaxed) < 3 {
+                fs::remove_dir_all(out.scratch()).unwrap();
+            }
+            out.put(&folder.path("x"), "x")
+        });
+        put.unwrap();
+        assert_eq!((out.read("x").unwrap().unwrap(), tries.into_inner()), (b"x".to_vec(), 4), "{out}");
     }
 }
 
