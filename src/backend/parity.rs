@@ -149,9 +149,9 @@ fn program() -> impl Strategy<Value = (Program, Vec<String>)> {
 }
 
 /// Frames as a batch, each with draws of its own.
-pub fn items(frames: &[Arc<Frame>]) -> Vec<Item> {
+pub fn items<'a>(program: &'a Program, frames: &[Arc<Frame>]) -> Vec<Item<'a>> {
     let key = |time_us| DrawKey { asset: 7, time_us, variant: 0 };
-    frames.iter().zip(0..).map(|(frame, n)| Item { frame: frame.clone(), key: key(n) }).collect()
+    frames.iter().zip(0..).map(|(frame, n)| Item { program, frame: frame.clone(), key: key(n) }).collect()
 }
 
 /// Everything that a result says, but for the text of errors.
@@ -233,7 +233,7 @@ pub fn random_lists(device: &dyn Backend, cases: u32, place: Option<Place>) {
             _ => frame,
         };
         let frames: Vec<Arc<Frame>> = frames.into_iter().map(there).collect();
-        let (own, theirs) = (device.submit(&program, items(&frames))(), cpu.submit(&program, items(&frames))());
+        let (own, theirs) = (device.submit(items(&program, &frames))(), cpu.submit(items(&program, &frames))());
         let (own, theirs) = (told(own), told(theirs));
         done.fetch_add(own.iter().filter(|r| r.is_ok()).count() as u64, Ordering::Relaxed);
         for ((own, theirs), frame) in own.iter().zip(&theirs).zip(&frames) {
@@ -269,9 +269,9 @@ pub fn batches_overlap<D: Driver>(device: &Flights<D>) {
     let mut before: Option<(Pending, Vec<Arc<Frame>>)> = None;
     for seed in 0..12 {
         let frames = small(100 * seed);
-        let begun = device.submit(&program, items(&frames));
+        let begun = device.submit(items(&program, &frames));
         if let Some((begun, frames)) = before.replace((begun, frames)) {
-            assert_eq!(tensors(begun()), tensors(cpu.submit(&program, items(&frames))()));
+            assert_eq!(tensors(begun()), tensors(cpu.submit(items(&program, &frames))()));
         }
     }
     let (last, _) = before.unwrap();

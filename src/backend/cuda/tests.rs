@@ -98,7 +98,7 @@ fn a_lost_device_costs_no_frame() {
     device.losing = Some(Losing { batch: 1, on: false, seen: 0.into() });
     let guarded = Guarded::new(Box::new(device), false);
     let (program, frames) = (shrink(), small(1));
-    let results = guarded.submit(&program, items(&frames))();
+    let results = guarded.submit(items(&program, &frames))();
     assert!(results.iter().all(|r| r.as_ref().unwrap().fallback.is_none()), "a new device did it");
-    assert_eq!(tensors(results), tensors(Cpu::new().submit(&program, items(&frames))()));
+    assert_eq!(tensors(results), tensors(Cpu::new().submit(items(&program, &frames))()));
 }
