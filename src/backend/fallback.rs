@@ -99,6 +99,7 @@ mod tests {
 
     use super::*;
     use crate::frame::Frame;
+    use crate::op::Op;
     use crate::program::{DrawKey, Program, Settings};
 
     /// A device that fails so many times, or cannot do anything.
@@ -148,6 +149,24 @@ mod tests {
         assert_eq!((done.tensor.data, done.fallback.as_deref(), calls), (vec![1, 2, 3], Some("lost"), 2));
         let (result, _) = outcome(2, lost(), true);
         assert_eq!(result.unwrap_err().exit_code(), 69);
+    }
+
+    #[test]
+    fn what_is_made_of_a_frame_is_tried_again_together() {
+        let calls = Arc::new(AtomicU32::new(0));
+        let device = Broken { failures: 1.into(), calls: calls.clone(), error: Error::unavailable("lost") };
+        let guarded = Guarded::new(Box::new(device), true);
+        let compile = |ops: &[Op]| Program::compile(ops, Settings::default()).unwrap();
+        let programs = [compile(&[]), compile(&[Op::parse("flip:h").unwrap()])];
+        let frames =
+            [[1u8, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]].map(|data| Arc::new(Frame::rgb(2, 1, data.to_vec())));
+        let both =
+            |program| frames.iter().map(move |frame| Item { program, frame: frame.clone(), key: DrawKey::default() });
+        let results = guarded.submit(programs.iter().flat_map(both).collect())();
+        let data: Vec<Vec<u8>> = results.into_iter().map(|result| result.unwrap().tensor.data).collect();
+        assert_eq!(data[..2], [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]);
+        assert_eq!(data[2..], [[4, 5, 6, 1, 2, 3], [10, 11, 12, 7, 8, 9]]);
+        assert_eq!(calls.load(Ordering::Relaxed), 3, "once, then each frame by itself");
     }
 
     #[test]

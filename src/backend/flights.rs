@@ -5,6 +5,9 @@
 //! budget; a frame that is larger than a share runs by itself and its buffers are not kept. A frame goes up once in a batch,
 //! whatever number of items read it, as long as memory allows. A device that failed gets no further batch.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};

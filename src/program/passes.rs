@@ -36,6 +36,9 @@ use tables::Tables;
 /// Pixels of a row that are finished together: their bytes fill whole words in every element type.
 const GROUP: usize = 4;
 
+/// Tensors begin on multiples of so many words, whatever the element type of those before: kernels write a group at once.
+const ALIGN: usize = 4;
+
 /// A batch of pictures as plain data.
 #[derive(Debug)]
 pub struct Batch<'a> {
@@ -310,6 +313,7 @@ impl<'a> Batch<'a> {
             Layout::Hwc => (pixels * 3 * dtype.size() / 4, 0),
             Layout::Chw => (pixels * dtype.size() / 4, pixels * dtype.size() / 4 * height as usize),
         };
+        self.out = self.out.next_multiple_of(ALIGN);
         (last.to, last.to_row, last.to_plane) = (word(self.out), word(row), word(plane));
         last.element = dtype.size() as u32;
         last.planar = u32::from(layout == Layout::Chw);
@@ -433,7 +437,7 @@ impl Placed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::color::Color;
+    use crate::color::{Color, Matrix};
     use crate::frame::Plane;
     use crate::op::Op;
     use crate::program::params::MOVE;
@@ -499,6 +503,68 @@ mod tests {
         assert_eq!([passes[0].kind, passes[1].kind], [VERTICAL, HORIZONTAL]);
         let (passes, ..) = self::passes(&["resize:w=64,h=10"], (64, 200));
         assert_eq!(passes.iter().map(|p| p.kind).collect::<Vec<_>>(), [VERTICAL], "a side that stays has no pass");
+    }
+
+    /// Frames and Programs in this order.
+    fn mixed<'a>(weights: &'a Cache, tones: &'a Tones, items: &[(&'a Program, &Arc<Frame>)]) -> Batch<'a> {
+        let mut batch = Batch::new(weights, tones);
+        for (program, frame) in items {
+            let size = (frame.width, frame.height);
+            let steps = program.resolve(size, frame.orientation, (1, 1), &DrawKey::default()).unwrap();
+            batch.push(program, frame, &steps).unwrap();
+        }
+        batch
+    }
+
+    #[test]
+    fn several_programs_read_what_went_up_once() {
+        let (weights, tones, frames) = (Cache::default(), Tones::default(), [nv(40, 30), nv(40, 30)]);
+        let small = program(&["resize:w=20,h=20"]);
+        let other = program(&["letterbox:w=16,h=16", "to:dtype=f32,layout=chw"]);
+        let both: Vec<_> = frames.iter().flat_map(|frame| [(&small, frame), (&other, frame)]).collect();
+        let (one, two) = (mixed(&weights, &tones, &both[..1]), mixed(&weights, &tones, &both));
+        assert_eq!((one.uploads.len(), two.uploads.len()), (3, 6), "three planes of each frame");
+        assert_eq!((two.frames().len(), two.sources.len(), two.tensors.len()), (2, 2, 4));
+        assert_eq!(two.pixels, 2 * one.pixels);
+        let told: Vec<_> = two.dispatches().iter().map(|(entry, passes)| (*entry, passes.len())).collect();
+        assert_eq!(told, [(Entry::Leave, 2), (Entry::Leave, 2), (Entry::Finish, 2), (Entry::Finish, 2)]);
+        // The last passes of each Program look up its own elements, and write behind one another.
+        let last: Vec<(u32, u32)> =
+            two.dispatches()[2..].iter().flat_map(|(_, p)| p).map(|p| (p.table, p.to)).collect();
+        assert_eq!((last[0].0, last[1].0), (NONE, NONE));
+        assert!(last[2].0 != NONE && last[2].0 == last[3].0);
+        assert!(last[0].1 < last[2].1 && last[2].1 < last[1].1 && last[1].1 < last[3].1, "{last:?}");
+    }
+
+    #[test]
+    fn tensors_of_all_types_begin_where_a_group_can_be_written() {
+        let (weights, tones, frame) = (Cache::default(), Tones::default(), nv(5, 3));
+        let lists = ["to:layout=hwc", "to:layout=chw", "to:dtype=f16,layout=hwc", "to:dtype=f32,layout=chw"];
+        let programs = lists.map(|to| program(&[to]));
+        let batch = mixed(&weights, &tones, &programs.each_ref().map(|program| (program, &frame)));
+        let starts: Vec<usize> = batch.tensors.iter().map(|placed| placed.at).collect();
+        assert!(starts.iter().all(|at| at % 16 == 0), "{starts:?}");
+        let ends = batch.tensors.iter().map(|p| p.at + p.row * 3 * if p.layout == Layout::Chw { 3 } else { 1 });
+        let apart = ends.zip(starts[1..].iter().chain([&(4 * batch.out)])).all(|(end, next)| end <= *next);
+        assert!(apart, "{starts:?}");
+    }
+
+    #[test]
+    fn a_frame_that_is_read_in_two_ways_goes_up_once() {
+        let (weights, tones) = (Cache::default(), Tones::default());
+        let color = Color { matrix: Matrix::Bt709, ..Color::srgb() };
+        let frame = Arc::new(Frame { color, ..Frame::clone(&nv(40, 30)) });
+        let exact = program(&["resize:w=20,h=20"]);
+        let ops = [Op::parse("resize:w=20,h=20").unwrap()];
+        let with = |settings: Settings| Program::compile(&ops, settings).unwrap();
+        let fast = with(Settings { quality: Quality::Fast, ..Settings::default() });
+        let nearest = with(Settings { chroma: yuv::Chroma::Nearest, ..Settings::default() });
+        let items = [(&exact, &frame), (&fast, &frame), (&nearest, &frame), (&exact, &frame)];
+        let batch = mixed(&weights, &tones, &items);
+        assert_eq!((batch.uploads.len(), batch.sources.len(), batch.tensors.len()), (3, 3, 4));
+        let places: Vec<_> = batch.sources.iter().map(|source| (source.offset, source.stride)).collect();
+        assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+        assert!(batch.sources[0] != batch.sources[1] && batch.sources[0] != batch.sources[2]);
     }
 
     #[test]

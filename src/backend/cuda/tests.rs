@@ -39,6 +39,13 @@ fn on_the_host_random_lists_give_the_cpus_bytes() {
     assert!(verdict.faults.is_empty(), "{:#?}", verdict.faults);
 }
 
+#[test]
+fn on_the_host_mixed_batches_give_the_cpus_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(host) = Host::compile(folder.path(), &[], MEMORY) else { return };
+    parity::mixed_batches_are_right(&host, 150, Some(&|bytes| host.driver.place(bytes)));
+}
+
 /// The negative control: each of these errors in a kernel is seen.
 #[test]
 fn on_the_host_a_planted_error_is_seen() {
@@ -78,6 +85,12 @@ fn random_lists_give_the_cpus_bytes() {
         held[held.len() - 1].address()
     };
     random_lists(&device, 4000, Some(&place));
+    parity::mixed_batches_are_right(&device, 1500, Some(&place));
+}
+
+#[test]
+fn frames_go_up_once() {
+    device().iter().for_each(parity::frames_go_up_once);
 }
 
 #[test]

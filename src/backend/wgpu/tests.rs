@@ -11,7 +11,7 @@ use crate::backend::parity::{self, items, shrink, small, tensors, told};
 use crate::backend::selftest::{self, noise};
 use crate::backend::{Backend, Item, Processed};
 use crate::color::Color;
-use crate::frame::PixelFormat;
+use crate::frame::{Frame, PixelFormat};
 use crate::op::Op;
 use crate::program::resample::Cache;
 use crate::program::tones::Tones;
@@ -45,6 +45,17 @@ fn device() -> Option<Wgpu> {
 fn random_lists_give_the_cpus_bytes() {
     let Some(device) = device() else { return };
     parity::random_lists(&device, 400, None);
+}
+
+#[test]
+fn mixed_batches_give_the_cpus_bytes() {
+    let Some(device) = device() else { return };
+    parity::mixed_batches_are_right(&device, 150, None);
+}
+
+#[test]
+fn frames_go_up_once() {
+    device().iter().for_each(parity::frames_go_up_once);
 }
 
 #[test]
@@ -128,15 +139,16 @@ fn deep_samples_are_refused_by_name() {
     assert_eq!(fallbacks, [false, true, false]);
 }
 
-/// A device that is lost after some batches, guarded; what two batches come to.
+/// A device that is lost after some batches, guarded; what two batches of two Programs come to.
 fn lost(batch: u64, on: bool) -> Option<(Vec<Processed>, Vec<Tensor>)> {
     let mut device = device()?;
     device.losing = Some(Losing { batch, on, seen: AtomicU64::new(0) });
     let guarded = Guarded::new(Box::new(device), false);
-    let (program, frames) = (shrink(), [small(1), small(2)]);
-    let begun: Vec<_> = frames.iter().map(|f| guarded.submit(items(&program, f))).collect();
+    let (programs, frames) = ([shrink(), parity::plain()], [small(1), small(2)]);
+    let both = |frames: &[Arc<Frame>]| programs.iter().flat_map(|program| items(program, frames)).collect();
+    let begun: Vec<_> = frames.iter().map(|f| guarded.submit(both(f))).collect();
     let results = begun.into_iter().flat_map(|begun| begun()).map(Result::unwrap).collect();
-    let expected = frames.iter().flat_map(|f| tensors(Cpu::new().submit(items(&program, f))()));
+    let expected = frames.iter().flat_map(|f| tensors(Cpu::new().submit(both(f))()));
     Some((results, expected.collect()))
 }
 
