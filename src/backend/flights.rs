@@ -5,17 +5,16 @@
 //! budget; a frame that is larger than a share runs by itself and its buffers are not kept. A frame goes up once in a batch,
 //! whatever number of items read it, as long as memory allows. A device that failed gets no further batch.
 
+pub(super) mod cut;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::cut::{Numbered, Reach, bytes, halves, push};
 use super::{Backend, Item, Log, Pace, Pending, Processed, Speed};
 use crate::error::{Error, Result};
-use crate::frame::Frame;
 use crate::program::Steps;
 use crate::program::passes::Batch;
 use crate::program::resample::Cache;
@@ -252,66 +251,6 @@ impl<D: Driver> Flights<D> {
             state.slots.push(slot);
         }
     }
-}
-
-/// An item, and which one of its batch.
-type Numbered<'a> = (usize, Item<'a>);
-
-/// Two halves of some items. All that is made of one frame stays together, so that no frame goes up twice, unless there is
-/// only one.
-fn halves(items: Vec<Numbered>) -> (Vec<Numbered>, Vec<Numbered>) {
-    let mut frames: HashMap<*const Frame, usize> = HashMap::new();
-    let mut place = |item: &Item| {
-        let next = frames.len();
-        *frames.entry(Arc::as_ptr(&item.frame)).or_insert(next)
-    };
-    let places: Vec<usize> = items.iter().map(|(_, item)| place(item)).collect();
-    let (half, middle) = (frames.len() / 2, items.len() / 2);
-    let mut halves = (Vec::new(), Vec::new());
-    for (i, (item, place)) in items.into_iter().zip(places).enumerate() {
-        let early = if half > 0 { place < half } else { i < middle };
-        if early { halves.0.push(item) } else { halves.1.push(item) }
-    }
-    halves
-}
-
-/// Frames as a device can reach them.
-pub(super) struct Reach {
-    /// Kernels read surfaces where they lie.
-    surfaces: bool,
-    /// What was brought to the host, once for all items, by the frame that holds the surface.
-    brought: HashMap<*const Frame, Arc<Frame>>,
-}
-
-impl Reach {
-    pub(super) fn new(surfaces: bool) -> Reach {
-        Reach { surfaces, brought: HashMap::new() }
-    }
-
-    fn frame(&mut self, frame: &Arc<Frame>) -> Result<Arc<Frame>> {
-        if frame.surface.is_none() || self.surfaces {
-            return Ok(frame.clone());
-        }
-        match self.brought.entry(Arc::as_ptr(frame)) {
-            Entry::Occupied(known) => Ok(known.get().clone()),
-            Entry::Vacant(new) => Ok(new.insert(Arc::new(frame.on_host()?.into_owned())).clone()),
-        }
-    }
-}
-
-/// Appends an item's picture to a batch.
-pub(super) fn push<'a>(batch: &mut Batch<'a>, item: &Item<'a>, reach: &mut Reach) -> Result<Steps> {
-    let frame = reach.frame(&item.frame)?;
-    let size = (frame.width, frame.height);
-    let steps = item.program.resolve(size, frame.orientation, frame.sample_aspect, &item.key)?;
-    batch.push(item.program, &frame, &steps)?;
-    Ok(steps)
-}
-
-/// Bytes of the slot that a batch needs, about.
-fn bytes(batch: &Batch) -> u64 {
-    let words = batch.tables.words.len() + batch.scratch + 2 * batch.out;
-    2 * batch.pixels as u64 + 4 * words as u64
 }
 
 /// A flight with the device that it is on.

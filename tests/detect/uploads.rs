@@ -13,7 +13,7 @@ fn pictures(folder: &Path, count: u32) -> u64 {
     const SIZE: (u32, u32) = (800, 600);
     std::fs::create_dir(folder).unwrap();
     for n in 0..count {
-        let pixel = |x: u32, y: u32| image::Rgb([x ^ y, 7 * x ^ n, (5 * y) ^ x].map(|v| v as u8));
+        let pixel = |x: u32, y: u32| image::Rgb([x ^ y, (7 * x) ^ n, (5 * y) ^ x].map(|v| v as u8));
         image::RgbImage::from_fn(SIZE.0, SIZE.1, pixel).save(folder.join(format!("{n:02}.png"))).unwrap();
     }
     u64::from(count * SIZE.0 * SIZE.1 * 3)

@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::fallback::Guarded;
 use crate::backend::flights::Losing;
-use crate::backend::parity::{self, items, random_lists, shrink, small, tensors};
+use crate::backend::parity::{self, items, mixed, random_lists, shrink, small, tensors};
 use crate::backend::selftest;
 use crate::ffi::cu::Held;
 
@@ -43,7 +43,7 @@ fn on_the_host_random_lists_give_the_cpus_bytes() {
 fn on_the_host_mixed_batches_give_the_cpus_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let Some(host) = Host::compile(folder.path(), &[], MEMORY) else { return };
-    parity::mixed_batches_are_right(&host, 150, Some(&|bytes| host.driver.place(bytes)));
+    mixed::are_right(&host, 150, Some(&|bytes| host.driver.place(bytes)));
 }
 
 /// The negative control: each of these errors in a kernel is seen.
@@ -85,12 +85,12 @@ fn random_lists_give_the_cpus_bytes() {
         held[held.len() - 1].address()
     };
     random_lists(&device, 4000, Some(&place));
-    parity::mixed_batches_are_right(&device, 1500, Some(&place));
+    mixed::are_right(&device, 1500, Some(&place));
 }
 
 #[test]
 fn frames_go_up_once() {
-    device().iter().for_each(parity::frames_go_up_once);
+    device().iter().for_each(mixed::frames_go_up_once);
 }
 
 #[test]

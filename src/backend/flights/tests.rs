@@ -5,7 +5,7 @@ use crate::backend::cpu::Cpu;
 use crate::backend::selftest::noise;
 use crate::color::Color;
 use crate::error::RejectKind;
-use crate::frame::PixelFormat;
+use crate::frame::{Frame, PixelFormat};
 use crate::op::Op;
 use crate::program::{DrawKey, Program, Settings};
 

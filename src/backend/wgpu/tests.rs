@@ -6,8 +6,9 @@ use super::adapter::Adapter;
 use super::*;
 use crate::backend::cpu::Cpu;
 use crate::backend::fallback::Guarded;
-use crate::backend::flights::{Losing, Reach, push, without_spare};
-use crate::backend::parity::{self, items, shrink, small, tensors, told};
+use crate::backend::flights::cut::{Reach, push};
+use crate::backend::flights::{Losing, without_spare};
+use crate::backend::parity::{self, items, mixed, shrink, small, tensors, told};
 use crate::backend::selftest::{self, noise};
 use crate::backend::{Backend, Item, Processed};
 use crate::color::Color;
@@ -50,12 +51,12 @@ fn random_lists_give_the_cpus_bytes() {
 #[test]
 fn mixed_batches_give_the_cpus_bytes() {
     let Some(device) = device() else { return };
-    parity::mixed_batches_are_right(&device, 150, None);
+    mixed::are_right(&device, 150, None);
 }
 
 #[test]
 fn frames_go_up_once() {
-    device().iter().for_each(parity::frames_go_up_once);
+    device().iter().for_each(mixed::frames_go_up_once);
 }
 
 #[test]
