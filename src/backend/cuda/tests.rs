@@ -44,6 +44,7 @@ fn on_the_host_mixed_batches_give_the_cpus_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let Some(host) = Host::compile(folder.path(), &[], MEMORY) else { return };
     mixed::are_right(&host, 150, Some(&|bytes| host.driver.place(bytes)));
+    mixed::frames_go_up_once(&host);
 }
 
 /// The negative control: each of these errors in a kernel is seen.
