@@ -13,7 +13,13 @@ mod real;
 mod rules;
 #[path = "detect/second.rs"]
 mod second;
+#[cfg(feature = "wgpu")]
+#[path = "detect/uploads.rs"]
+mod uploads;
 
+#[cfg(feature = "wgpu")]
+#[path = "common/adapter.rs"]
+mod adapter;
 #[path = "common/python.rs"]
 mod python;
 // What the tests of runs need is more than these do.

@@ -1,6 +1,8 @@
 //! Devices as a user meets them: the same dataset on every one, and plain words where one is missing.
 #![cfg(all(feature = "ffmpeg", feature = "wgpu"))]
 
+#[path = "common/adapter.rs"]
+mod adapter;
 #[path = "run/support.rs"]
 #[allow(dead_code)]
 mod support;
@@ -8,20 +10,9 @@ mod support;
 use std::path::Path;
 use std::process::Output;
 
+use adapter::adapter;
 use serde_json::Value;
 use support::*;
-
-/// Whether there is an adapter; says that the test is skipped where there is none.
-fn adapter() -> bool {
-    match framemill::backend::wgpu::adapter::choose(None, true) {
-        Ok(_) => true,
-        Err(e) if std::env::var("FRAMEMILL_REQUIRE_GPU").is_ok_and(|v| v == "1") => panic!("{e}"),
-        Err(e) => {
-            println!("skipped: {e}");
-            false
-        }
-    }
-}
 
 /// `run` of the fixtures into `out`, with an order of operations that meets most kernels.
 fn run(out: &Path, device: &str, more: &[&str], variable: Option<&str>) -> Output {

@@ -62,8 +62,8 @@ impl Backend for Cpu {
         Pace { threads: usize::MAX, items: 1, bytes: u64::MAX, ahead: 0 }
     }
 
-    fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {
-        Box::new(move || items.iter().map(|item| self.run(program, &item.frame, &item.key)).collect())
+    fn submit<'a>(&'a self, items: Vec<Item<'a>>) -> Pending<'a> {
+        Box::new(move || items.iter().map(|item| self.run(item.program, &item.frame, &item.key)).collect())
     }
 
     fn run(&self, program: &Program, frame: &Frame, key: &DrawKey) -> Result<Processed> {

@@ -4,10 +4,11 @@
 //! there, frame by frame, so that a smaller batch may fit; then the CPU does it. Where falling back is forbidden, a frame
 //! that the device cannot take is an input's error, and a device that failed twice ends the run.
 
+use std::sync::Arc;
+
 use super::cpu::Cpu;
 use super::{Backend, Item, Log, Pace, Pending, Processed, Speed};
 use crate::error::{Class, Error, RejectKind, Result};
-use crate::program::Program;
 
 /// A device with the CPU behind it.
 pub struct Guarded {
@@ -22,29 +23,47 @@ impl Guarded {
         Guarded { device, cpu: Cpu::new(), forbidden }
     }
 
-    fn settle(&self, program: &Program, item: &Item, result: Result<Processed>) -> Result<Processed> {
-        let result = match result {
-            Err(e) if e.class == Class::Unavailable => {
-                tracing::warn!("{}: {e}; trying once more", self.name());
-                self.device.run(program, &item.frame, &item.key)
+    /// Results with which the caller can go on.
+    fn settle(&self, items: &[Item], mut results: Vec<Result<Processed>>) -> Vec<Result<Processed>> {
+        for again in failed(items, &results) {
+            let frame: Vec<Item> = again.iter().map(|n| items[*n].clone()).collect();
+            for (n, result) in again.into_iter().zip(self.device.submit(frame)()) {
+                if let Err(e) = std::mem::replace(&mut results[n], result) {
+                    tracing::warn!("{}: {e}; tried once more", self.name());
+                }
+            }
+        }
+        let settled = |(item, result): (&Item, Result<Processed>)| match result {
+            Err(e) if e.class == Class::Unavailable || e.reject == Some(RejectKind::DeviceUnsupported) => {
+                self.elsewhere(item, e)
             }
             other => other,
         };
-        match result {
-            Err(e) if e.class == Class::Unavailable || e.reject == Some(RejectKind::DeviceUnsupported) => {
-                self.elsewhere(program, item, e)
-            }
-            other => other,
-        }
+        items.iter().zip(results).map(settled).collect()
     }
 
-    fn elsewhere(&self, program: &Program, item: &Item, why: Error) -> Result<Processed> {
+    fn elsewhere(&self, item: &Item, why: Error) -> Result<Processed> {
         if self.forbidden {
             return Err(why.context(format!("{} cannot do it, and falling back is forbidden", self.name())));
         }
-        let done = self.cpu.run(program, &item.frame, &item.key)?;
+        let done = self.cpu.run(item.program, &item.frame, &item.key)?;
         Ok(Processed { fallback: Some(why.message), ..done })
     }
+}
+
+/// What failed on the device, frame by frame: all that is made of one goes together.
+fn failed(items: &[Item], results: &[Result<Processed>]) -> Vec<Vec<usize>> {
+    let mut frames: Vec<Vec<usize>> = Vec::new();
+    for (n, result) in results.iter().enumerate() {
+        if result.as_ref().is_err_and(|e| e.class == Class::Unavailable) {
+            let same = |own: &&mut Vec<usize>| Arc::ptr_eq(&items[own[0]].frame, &items[n].frame);
+            match frames.iter_mut().find(same) {
+                Some(own) => own.push(n),
+                None => frames.push(vec![n]),
+            }
+        }
+    }
+    frames
 }
 
 impl Backend for Guarded {
@@ -64,27 +83,24 @@ impl Backend for Guarded {
         self.device.log()
     }
 
-    fn speed(&self, program: &Program, items: &[Item], rounds: u32) -> Result<Option<Speed>> {
-        self.device.speed(program, items, rounds)
+    fn speed(&self, items: &[Item], rounds: u32) -> Result<Option<Speed>> {
+        self.device.speed(items, rounds)
     }
 
-    fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {
-        let begun = self.device.submit(program, items.clone());
-        Box::new(move || {
-            let results = begun();
-            results.into_iter().zip(&items).map(|(result, item)| self.settle(program, item, result)).collect()
-        })
+    fn submit<'a>(&'a self, items: Vec<Item<'a>>) -> Pending<'a> {
+        let begun = self.device.submit(items.clone());
+        Box::new(move || self.settle(&items, begun()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
     use crate::frame::Frame;
-    use crate::program::{DrawKey, Settings};
+    use crate::op::Op;
+    use crate::program::{DrawKey, Program, Settings};
 
     /// A device that fails so many times, or cannot do anything.
     struct Broken {
@@ -100,11 +116,11 @@ mod tests {
         fn pace(&self) -> Pace {
             Cpu::new().pace()
         }
-        fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {
+        fn submit<'a>(&'a self, items: Vec<Item<'a>>) -> Pending<'a> {
             self.calls.fetch_add(1, Ordering::Relaxed);
             let left = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
             if left.is_err() {
-                return Box::new(move || Cpu::new().submit(program, items)());
+                return Box::new(move || Cpu::new().submit(items)());
             }
             Box::new(move || items.iter().map(|_| Err(self.error.clone())).collect())
         }
@@ -116,8 +132,9 @@ mod tests {
         let device = Broken { failures: failures.into(), calls: calls.clone(), error };
         let guarded = Guarded::new(Box::new(device), forbidden);
         let program = Program::compile(&[], Settings::default()).unwrap();
-        let item = Item { frame: Arc::new(Frame::rgb(1, 1, vec![1, 2, 3])), key: DrawKey::default() };
-        let result = guarded.submit(&program, vec![item])().pop().unwrap();
+        let item =
+            Item { program: &program, frame: Arc::new(Frame::rgb(1, 1, vec![1, 2, 3])), key: DrawKey::default() };
+        let result = guarded.submit(vec![item])().pop().unwrap();
         (result, calls.load(Ordering::Relaxed))
     }
 
@@ -132,6 +149,24 @@ mod tests {
         assert_eq!((done.tensor.data, done.fallback.as_deref(), calls), (vec![1, 2, 3], Some("lost"), 2));
         let (result, _) = outcome(2, lost(), true);
         assert_eq!(result.unwrap_err().exit_code(), 69);
+    }
+
+    #[test]
+    fn what_is_made_of_a_frame_is_tried_again_together() {
+        let calls = Arc::new(AtomicU32::new(0));
+        let device = Broken { failures: 1.into(), calls: calls.clone(), error: Error::unavailable("lost") };
+        let guarded = Guarded::new(Box::new(device), true);
+        let compile = |ops: &[Op]| Program::compile(ops, Settings::default()).unwrap();
+        let programs = [compile(&[]), compile(&[Op::parse("flip:h").unwrap()])];
+        let frames =
+            [[1u8, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]].map(|data| Arc::new(Frame::rgb(2, 1, data.to_vec())));
+        let both =
+            |program| frames.iter().map(move |frame| Item { program, frame: frame.clone(), key: DrawKey::default() });
+        let results = guarded.submit(programs.iter().flat_map(both).collect())();
+        let data: Vec<Vec<u8>> = results.into_iter().map(|result| result.unwrap().tensor.data).collect();
+        assert_eq!(data[..2], [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]);
+        assert_eq!(data[2..], [[4, 5, 6, 1, 2, 3], [10, 11, 12, 7, 8, 9]]);
+        assert_eq!(calls.load(Ordering::Relaxed), 3, "once, then each frame by itself");
     }
 
     #[test]

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::device::Device;
 use super::{Backend, Item, Log, Pace, Pending, Processed, Speed};
 use crate::error::{Error, Result};
-use crate::program::Program;
 
 const VARIABLE: &str = "FRAMEMILL_TEST_BACKEND";
 
@@ -79,12 +78,12 @@ impl Backend for Faulty {
         self.inner.log()
     }
 
-    fn speed(&self, program: &Program, items: &[Item], rounds: u32) -> Result<Option<Speed>> {
-        self.inner.speed(program, items, rounds)
+    fn speed(&self, items: &[Item], rounds: u32) -> Result<Option<Speed>> {
+        self.inner.speed(items, rounds)
     }
 
-    fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {
-        let pending = self.inner.submit(program, items);
+    fn submit<'a>(&'a self, items: Vec<Item<'a>>) -> Pending<'a> {
+        let pending = self.inner.submit(items);
         Box::new(move || {
             let mut results = pending();
             results.iter_mut().for_each(|result| self.fault.befall(result));

@@ -2,18 +2,23 @@
 //! when they are lost.
 //!
 //! Invariants: device memory is bounded, since batches in flight are as many as [`Pace`] allows, each of its share of the
-//! budget; a frame that is larger than a share runs by itself and its buffers are not kept. A device that failed gets no
-//! further batch.
+//! budget; a frame that is larger than a share runs by itself and its buffers are not kept. A frame goes up once in a batch,
+//! whatever number of items read it, as long as memory allows. A device that failed gets no further batch.
+
+pub(super) mod cut;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::cut::{Numbered, Reach, bytes, halves, push};
 use super::{Backend, Item, Log, Pace, Pending, Processed, Speed};
 use crate::error::{Error, Result};
+use crate::program::Steps;
 use crate::program::passes::Batch;
 use crate::program::resample::Cache;
 use crate::program::tones::Tones;
-use crate::program::{Program, Steps};
 use crate::tensor::Tensor;
 
 /// Threads that feed the device: one copies up while another copies down.
@@ -172,21 +177,19 @@ impl<D: Driver> Flights<D> {
         Ok(gpu)
     }
 
-    /// Begins as many flights as the items need.
-    fn begin(&self, program: &Program, items: &[Item], parts: &mut Vec<Part<D>>) {
+    /// Begins as many flights as these items need.
+    fn begin<'a>(&self, items: Vec<Numbered<'a>>, parts: &mut Vec<Part<D>>) {
         let gpu = match self.gpu() {
             Ok(gpu) => gpu,
-            Err(e) => return parts.push(Part::failed(items.len(), e)),
+            Err(e) => return parts.push(Part::failed(&items, e)),
         };
-        let mut batch = Batch::new(program, &self.weights, &self.tones);
-        let pictures: Vec<Result<Steps>> =
-            items.iter().map(|item| push(&mut batch, program, item, self.driver.surfaces())).collect();
+        let (batch, pictures) = self.batch(&items);
         let fit = self.driver.fits(&gpu, &batch);
-        if items.len() > 1 && (fit.is_err() || bytes(&batch) > self.share()) {
-            return self.halve(program, items, parts);
+        if items.len() > 1 && (fit.is_err() || bytes(&batch) > self.room(&batch)) {
+            return self.halve(items, parts);
         }
         if let Err(e) = fit {
-            return parts.push(Part::failed(items.len(), e));
+            return parts.push(Part::failed(&items, e));
         }
         // Of one batch only one part is in the air: only batches overlap.
         parts.iter_mut().for_each(|part| part.land(self));
@@ -198,7 +201,7 @@ impl<D: Driver> Flights<D> {
                     // What rests holds memory too.
                     self.state().slots.clear();
                     self.share.fetch_min(bytes(&batch) / 2, Ordering::Relaxed);
-                    return self.halve(program, items, parts);
+                    return self.halve(items, parts);
                 }
                 None => part.flight = Some(Err(Error::unavailable("the device has no memory for a single picture"))),
             }
@@ -206,10 +209,28 @@ impl<D: Driver> Flights<D> {
         parts.push(part);
     }
 
-    fn halve(&self, program: &Program, items: &[Item], parts: &mut Vec<Part<D>>) {
-        let (first, second) = items.split_at(items.len() / 2);
-        self.begin(program, first, parts);
-        self.begin(program, second, parts);
+    /// The items as plain data, and the steps of each.
+    fn batch<'a>(&'a self, items: &[Numbered<'a>]) -> (Batch<'a>, Vec<(usize, Result<Steps>)>) {
+        let mut batch = Batch::new(&self.weights, &self.tones);
+        let mut reach = Reach::new(self.driver.surfaces());
+        let pictures = items.iter().map(|(n, item)| (*n, push(&mut batch, item, &mut reach))).collect();
+        (batch, pictures)
+    }
+
+    /// Bytes that a batch may take: its share. That of a single frame may take as much beside the frame as half a share has,
+    /// however large the frame is: a part of the batch would bring it up once more.
+    fn room(&self, batch: &Batch) -> u64 {
+        let share = self.share();
+        match batch.frames().len() {
+            1 => share.max(2 * batch.pixels as u64 + share / 2),
+            _ => share,
+        }
+    }
+
+    fn halve(&self, items: Vec<Numbered>, parts: &mut Vec<Part<D>>) {
+        let (first, second) = halves(items);
+        self.begin(first, parts);
+        self.begin(second, parts);
     }
 
     /// Sends a batch off, if there is memory for it.
@@ -232,27 +253,6 @@ impl<D: Driver> Flights<D> {
     }
 }
 
-/// Appends an item's picture to a batch; `surfaces` says whether it may stay on its device.
-pub(super) fn push(batch: &mut Batch, program: &Program, item: &Item, surfaces: bool) -> Result<Steps> {
-    let host;
-    let frame = match &item.frame.surface {
-        Some(_) if !surfaces => {
-            host = Arc::new(item.frame.on_host()?.into_owned());
-            &host
-        }
-        _ => &item.frame,
-    };
-    let steps = program.resolve((frame.width, frame.height), frame.orientation, frame.sample_aspect, &item.key)?;
-    batch.push(frame, &steps)?;
-    Ok(steps)
-}
-
-/// Bytes of the slot that a batch needs, about.
-fn bytes(batch: &Batch) -> u64 {
-    let words = batch.tables.words.len() + batch.scratch + 2 * batch.out;
-    2 * batch.pixels as u64 + 4 * words as u64
-}
-
 /// A flight with the device that it is on.
 struct Airborne<D: Driver> {
     gpu: Arc<D::Gpu>,
@@ -261,15 +261,16 @@ struct Airborne<D: Driver> {
 
 /// Items that fly together.
 struct Part<D: Driver> {
-    pictures: Vec<Result<Steps>>,
+    /// Which items, and the steps of each.
+    pictures: Vec<(usize, Result<Steps>)>,
     flight: Option<Result<Airborne<D>>>,
     /// Once it has landed: of the pictures that had no error.
     tensors: Result<Vec<Tensor>>,
 }
 
 impl<D: Driver> Part<D> {
-    fn failed(items: usize, error: Error) -> Self {
-        let pictures = (0..items).map(|_| Err(error.clone())).collect();
+    fn failed(items: &[Numbered], error: Error) -> Self {
+        let pictures = items.iter().map(|(n, _)| (*n, Err(error.clone()))).collect();
         Part { pictures, flight: None, tensors: Ok(Vec::new()) }
     }
 
@@ -283,16 +284,16 @@ impl<D: Driver> Part<D> {
         });
     }
 
-    fn results(mut self, backend: &Flights<D>) -> Vec<Result<Processed>> {
+    fn results(mut self, backend: &Flights<D>) -> Vec<(usize, Result<Processed>)> {
         self.land(backend);
         let mut tensors = self.tensors.map(Vec::into_iter);
-        let one = |picture: Result<Steps>| {
+        let mut one = |picture: Result<Steps>| {
             let Steps { transform, source, augment, .. } = picture?;
             let tensors = tensors.as_mut().map_err(|e| e.clone())?;
             let tensor = tensors.next().ok_or_else(|| Error::bug("a device gave fewer pictures than it got"))?;
             Ok(Processed { tensor, transform, source_size: source, augment, fallback: None })
         };
-        self.pictures.into_iter().map(one).collect()
+        self.pictures.into_iter().map(|(n, picture)| (n, one(picture))).collect()
     }
 }
 
@@ -314,18 +315,24 @@ impl<D: Driver> Backend for Flights<D> {
         Pace { threads: THREADS, items: ITEMS, bytes: self.share() / COPIES, ahead: AHEAD }
     }
 
-    fn speed(&self, program: &Program, items: &[Item], rounds: u32) -> Result<Option<Speed>> {
+    fn speed(&self, items: &[Item], rounds: u32) -> Result<Option<Speed>> {
         let gpu = self.gpu()?;
-        let mut batch = Batch::new(program, &self.weights, &self.tones);
-        items.iter().try_for_each(|item| push(&mut batch, program, item, self.driver.surfaces()).map(drop))?;
+        let items: Vec<Numbered> = items.iter().cloned().enumerate().collect();
+        let (batch, pictures) = self.batch(&items);
+        pictures.into_iter().try_for_each(|(_, steps)| steps.map(drop))?;
         self.driver.fits(&gpu, &batch)?;
         self.driver.speed(&gpu, &batch, rounds).map(Some)
     }
 
-    fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {
+    fn submit<'a>(&'a self, items: Vec<Item<'a>>) -> Pending<'a> {
         let mut parts = Vec::new();
-        self.begin(program, &items, &mut parts);
-        Box::new(move || parts.into_iter().flat_map(|part| part.results(self)).collect())
+        self.begin(items.into_iter().enumerate().collect(), &mut parts);
+        Box::new(move || {
+            let mut results: Vec<_> = parts.into_iter().flat_map(|part| part.results(self)).collect();
+            // Parts go by frames, results by items.
+            results.sort_unstable_by_key(|(n, _)| *n);
+            results.into_iter().map(|(_, result)| result).collect()
+        })
     }
 }
 

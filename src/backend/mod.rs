@@ -1,7 +1,9 @@
 //! Backends run [`Program`]s over [`Frame`]s. All give the same bytes.
 //!
-//! Work comes in batches. A backend that computes elsewhere begins a batch when it is submitted and gives the results
-//! later, so that its caller can submit the next one in between; the CPU computes when the results are asked for.
+//! Work comes in batches, which may hold items of several Programs: what is made of one frame belongs into one batch, since
+//! a device then brings the frame up once for all of it. A backend that computes elsewhere begins a batch when it is
+//! submitted and gives the results later, so that its caller can submit the next one in between; the CPU computes when the
+//! results are asked for.
 
 pub mod cpu;
 #[cfg(feature = "cuda")]
@@ -34,8 +36,10 @@ use crate::tensor::Tensor;
 
 /// A frame that a Program is to be run on.
 #[derive(Debug, Clone)]
-pub struct Item {
-    /// The frame. Items of a batch that share one are cheaper.
+pub struct Item<'a> {
+    /// What is to be done.
+    pub program: &'a Program,
+    /// The frame. It goes to a device once for all items of a batch that share it, whatever their Programs.
     pub frame: Arc<Frame>,
     /// Which frame, for random operations.
     pub key: DrawKey,
@@ -66,7 +70,7 @@ pub struct Pace {
     pub threads: usize,
     /// Items of a batch, at most.
     pub items: usize,
-    /// Bytes of a batch's frames, at most; a larger frame is a batch by itself.
+    /// Bytes of a batch's frames, each counted once, at most; a larger frame is a batch by itself.
     pub bytes: u64,
     /// Batches of a thread that are begun before one is finished.
     pub ahead: usize,
@@ -130,24 +134,24 @@ pub trait Backend: Send + Sync {
         None
     }
 
-    /// How fast it runs `program` on `items`, `rounds` times on end; none where there is no device.
+    /// How fast it runs `items`, `rounds` times on end; none where there is no device.
     ///
     /// # Errors
     /// As the results of [`Backend::submit`].
-    fn speed(&self, _program: &Program, _items: &[Item], _rounds: u32) -> Result<Option<Speed>> {
+    fn speed(&self, _items: &[Item], _rounds: u32) -> Result<Option<Speed>> {
         Ok(None)
     }
 
-    /// Begins to run `program` on `items`.
-    fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a>;
+    /// Begins to run the Programs of `items` on their frames.
+    fn submit<'a>(&'a self, items: Vec<Item<'a>>) -> Pending<'a>;
 
     /// Runs `program` on one frame.
     ///
     /// # Errors
     /// As the results of [`Backend::submit`].
     fn run(&self, program: &Program, frame: &Frame, key: &DrawKey) -> Result<Processed> {
-        let item = Item { frame: Arc::new(frame.clone()), key: *key };
-        let result = self.submit(program, vec![item])().pop();
+        let item = Item { program, frame: Arc::new(frame.clone()), key: *key };
+        let result = self.submit(vec![item])().pop();
         result.unwrap_or_else(|| Err(Error::bug(format!("{} gave no result", self.name()))))
     }
 }

@@ -1,5 +1,7 @@
 //! Equality of devices with the CPU, to the byte, of random lists on random pictures: what all devices' tests share.
 
+pub mod mixed;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -149,9 +151,9 @@ fn program() -> impl Strategy<Value = (Program, Vec<String>)> {
 }
 
 /// Frames as a batch, each with draws of its own.
-pub fn items(frames: &[Arc<Frame>]) -> Vec<Item> {
+pub fn items<'a>(program: &'a Program, frames: &[Arc<Frame>]) -> Vec<Item<'a>> {
     let key = |time_us| DrawKey { asset: 7, time_us, variant: 0 };
-    frames.iter().zip(0..).map(|(frame, n)| Item { frame: frame.clone(), key: key(n) }).collect()
+    frames.iter().zip(0..).map(|(frame, n)| Item { program, frame: frame.clone(), key: key(n) }).collect()
 }
 
 /// Everything that a result says, but for the text of errors.
@@ -233,7 +235,7 @@ pub fn random_lists(device: &dyn Backend, cases: u32, place: Option<Place>) {
             _ => frame,
         };
         let frames: Vec<Arc<Frame>> = frames.into_iter().map(there).collect();
-        let (own, theirs) = (device.submit(&program, items(&frames))(), cpu.submit(&program, items(&frames))());
+        let (own, theirs) = (device.submit(items(&program, &frames))(), cpu.submit(items(&program, &frames))());
         let (own, theirs) = (told(own), told(theirs));
         done.fetch_add(own.iter().filter(|r| r.is_ok()).count() as u64, Ordering::Relaxed);
         for ((own, theirs), frame) in own.iter().zip(&theirs).zip(&frames) {
@@ -258,6 +260,11 @@ pub fn shrink() -> Program {
     Program::compile(&[Op::parse("resize:w=20,h=11").unwrap()], Settings::default()).unwrap()
 }
 
+/// A list that does nothing.
+pub fn plain() -> Program {
+    Program::compile(&[], Settings::default()).unwrap()
+}
+
 /// What came out.
 pub fn tensors(results: Vec<Result<Processed>>) -> Vec<Tensor> {
     results.into_iter().map(|r| r.unwrap().tensor).collect()
@@ -269,9 +276,9 @@ pub fn batches_overlap<D: Driver>(device: &Flights<D>) {
     let mut before: Option<(Pending, Vec<Arc<Frame>>)> = None;
     for seed in 0..12 {
         let frames = small(100 * seed);
-        let begun = device.submit(&program, items(&frames));
+        let begun = device.submit(items(&program, &frames));
         if let Some((begun, frames)) = before.replace((begun, frames)) {
-            assert_eq!(tensors(begun()), tensors(cpu.submit(&program, items(&frames))()));
+            assert_eq!(tensors(begun()), tensors(cpu.submit(items(&program, &frames))()));
         }
     }
     let (last, _) = before.unwrap();

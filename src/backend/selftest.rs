@@ -115,12 +115,11 @@ pub struct Verdict {
 /// Runs all cases on `backend`.
 pub fn run(backend: &dyn Backend) -> Verdict {
     let begun = Instant::now();
-    let items: Vec<Item> =
-        pictures().into_iter().map(|frame| Item { frame: Arc::new(frame), key: DrawKey::default() }).collect();
+    let pictures: Vec<Arc<Frame>> = pictures().into_iter().map(Arc::new).collect();
     let mut verdict = Verdict::default();
     for case in CASES {
-        verdict.pictures += items.len();
-        if let Err(fault) = check(backend, case, &items) {
+        verdict.pictures += pictures.len();
+        if let Err(fault) = check(backend, case, &pictures) {
             let ops = if case.ops.is_empty() { "conversion".to_string() } else { case.ops.join(" ") };
             verdict.faults.push(format!("{ops}: {fault}"));
         }
@@ -129,18 +128,20 @@ pub fn run(backend: &dyn Backend) -> Verdict {
     verdict
 }
 
-fn check(backend: &dyn Backend, case: &Case, items: &[Item]) -> Result<(), String> {
+fn check(backend: &dyn Backend, case: &Case, pictures: &[Arc<Frame>]) -> Result<(), String> {
     let failed = |e: crate::error::Error| e.message;
     let ops: Result<Vec<Op>> = case.ops.iter().map(|op| Op::parse(op)).collect();
     let settings = Settings { quality: case.quality, chroma: case.chroma, ..Settings::default() };
     let program = Program::compile(&ops.map_err(failed)?, settings).map_err(failed)?;
+    let item = |frame: &Arc<Frame>| Item { program: &program, frame: frame.clone(), key: DrawKey::default() };
     let results = |backend: &dyn Backend| {
-        backend.submit(&program, items.to_vec())().into_iter().collect::<Result<Vec<_>>>().map_err(failed)
+        let results = backend.submit(pictures.iter().map(item).collect())();
+        results.into_iter().collect::<Result<Vec<_>>>().map_err(failed)
     };
     let (own, reference) = (results(backend)?, results(&Cpu::new())?);
     let wrong = |(own, reference): (&Processed, &Processed)| own.tensor != reference.tensor;
     if let Some(at) = own.iter().zip(&reference).position(wrong) {
-        let frame = &items[at].frame;
+        let frame = &pictures[at];
         return Err(format!(
             "the picture of {}x{} in {:?} differs from the CPU's",
             frame.width, frame.height, frame.format
@@ -177,9 +178,9 @@ mod tests {
         fn pace(&self) -> Pace {
             Cpu::new().pace()
         }
-        fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {
+        fn submit<'a>(&'a self, items: Vec<Item<'a>>) -> Pending<'a> {
             Box::new(move || {
-                let mut results = Cpu::new().submit(program, items)();
+                let mut results = Cpu::new().submit(items)();
                 if let Some(Ok(last)) = results.last_mut() {
                     last.tensor.data[0] ^= 1;
                 }

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Backend, Item, Log, Pace, Pending};
-use crate::program::Program;
 
 /// Devices that share the work.
 pub struct Team {
@@ -49,9 +48,9 @@ impl Backend for Team {
         })
     }
 
-    fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {
+    fn submit<'a>(&'a self, items: Vec<Item<'a>>) -> Pending<'a> {
         let member = self.next.fetch_add(1, Ordering::Relaxed) % self.members.len();
-        self.members[member].submit(program, items)
+        self.members[member].submit(items)
     }
 }
 
@@ -62,7 +61,7 @@ mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
     use crate::frame::Frame;
-    use crate::program::{DrawKey, Settings};
+    use crate::program::{DrawKey, Program, Settings};
 
     /// The CPU, counting batches.
     struct Counting(Arc<AtomicUsize>);
@@ -74,9 +73,9 @@ mod tests {
         fn pace(&self) -> Pace {
             Pace { threads: 2, items: 3, bytes: 4, ahead: 1 }
         }
-        fn submit<'a>(&'a self, program: &'a Program, items: Vec<Item>) -> Pending<'a> {
+        fn submit<'a>(&'a self, items: Vec<Item<'a>>) -> Pending<'a> {
             self.0.fetch_add(1, Ordering::Relaxed);
-            Box::new(move || Cpu::new().submit(program, items)())
+            Box::new(move || Cpu::new().submit(items)())
         }
     }
 

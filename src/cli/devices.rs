@@ -12,7 +12,7 @@ use crate::color::{Color, Matrix, Range, Siting};
 use crate::detect::Runtime;
 use crate::detect::provider::Provider;
 use crate::error::{Error, Result};
-use crate::frame::PixelFormat;
+use crate::frame::{Frame, PixelFormat};
 use crate::op::Op;
 use crate::program::{DrawKey, Program, Quality, Settings};
 
@@ -232,13 +232,14 @@ fn speeds(backend: &dyn Backend) -> Result<Vec<Value>> {
     let frame = selftest::noise(PixelFormat::Yuv { depth: 8, sub_w: 1, sub_h: 1 }, (1920, 1080), color, 1);
     let frame_bytes: usize = frame.planes.iter().map(|plane| plane.data.len()).sum();
     // Frames of their own, so that none is read from a cache.
-    let items: Vec<Item> =
-        (0..PICTURES).map(|_| Item { frame: Arc::new(frame.clone()), key: DrawKey::default() }).collect();
+    let frames: Vec<Arc<Frame>> = (0..PICTURES).map(|_| Arc::new(frame.clone())).collect();
     let mut speeds = Vec::new();
     for (list, ops, quality) in SPEEDS {
         let ops = ops.iter().map(|op| Op::parse(op)).collect::<Result<Vec<Op>>>()?;
         let program = Program::compile(&ops, Settings { quality, ..Settings::default() })?;
-        let Some(speed) = backend.speed(&program, &items, ROUNDS)? else {
+        let item = |frame: &Arc<Frame>| Item { program: &program, frame: frame.clone(), key: DrawKey::default() };
+        let items: Vec<Item> = frames.iter().map(item).collect();
+        let Some(speed) = backend.speed(&items, ROUNDS)? else {
             return Err(Error::usage(format!(
                 "{}: --speed measures GPUs; a run's report tells the CPU's",
                 backend.name()

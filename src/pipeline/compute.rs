@@ -41,15 +41,6 @@ pub(super) struct Made {
     pub frames: Vec<Arc<Frame>>,
 }
 
-/// What the Program is run on for `work`: all its frames for the first variant, for the second, and so on.
-pub(super) fn items(job: &Job, work: &Work) -> Vec<Item> {
-    let variants = 0..job.file.variants;
-    let key = |variant| DrawKey { asset: work.unit.identity, time_us: work.time_us, variant };
-    variants
-        .flat_map(|variant| work.frames.iter().map(move |frame| Item { frame: frame.clone(), key: key(variant) }))
-        .collect()
-}
-
 /// How many frames of `work` a detector sees.
 pub(super) fn seen(work: &Work, detector: &Detector) -> usize {
     match (&detector.on, detector.frames) {
@@ -59,14 +50,24 @@ pub(super) fn seen(work: &Work, detector: &Detector) -> usize {
     }
 }
 
-/// What the Program of a detector is run on for `work`: the frames that it sees, for each variant.
-pub(super) fn views(job: &Job, work: &Work, detector: &Detector) -> Vec<Item> {
-    let frames = &work.frames[..seen(work, detector)];
-    let key = |variant| DrawKey { asset: work.unit.identity, time_us: work.time_us, variant };
-    let variants = 0..job.file.variants;
-    variants
-        .flat_map(|variant| frames.iter().map(move |frame| Item { frame: frame.clone(), key: key(variant) }))
-        .collect()
+/// How many [`items`] `work` has.
+pub(super) fn count(job: &Job, work: &Work) -> usize {
+    let views: usize = job.detectors.iter().map(|detector| seen(work, detector)).sum();
+    job.file.variants as usize * (work.frames.len() + views)
+}
+
+/// All that is made of `work`'s frames: the samples, then what each detector is to look at; of each all frames for the first
+/// variant, for the second, and so on.
+pub(super) fn items<'a>(job: &'a Job, work: &Work) -> Vec<Item<'a>> {
+    let views = job.detectors.iter().map(|detector| (&detector.program, seen(work, detector)));
+    let mut items = Vec::with_capacity(count(job, work));
+    for (program, frames) in std::iter::once((&job.program, work.frames.len())).chain(views) {
+        for variant in 0..job.file.variants {
+            let key = DrawKey { asset: work.unit.identity, time_us: work.time_us, variant };
+            items.extend(work.frames[..frames].iter().map(|frame| Item { program, frame: frame.clone(), key }));
+        }
+    }
+    items
 }
 
 /// The frames of `work` in host memory, for detectors that see parts of them: a decoder's own device memory is short.
@@ -81,7 +82,7 @@ pub(super) fn kept(job: &Job, work: &Work) -> Result<Vec<Arc<Frame>>> {
     work.frames.iter().map(keep).collect::<Result<_>>().map_err(|e: Error| e.context(place(work)))
 }
 
-/// What came of the [`items`] of `work`: one result for each variant.
+/// What came of the first [`items`] of `work`, its samples: one result for each variant.
 pub(super) fn make(
     job: &Job,
     work: &Work,

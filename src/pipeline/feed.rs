@@ -1,9 +1,10 @@
 //! One thread of the compute stage: gathers frames into batches, keeps as many on their way as the backend likes.
 //!
-//! Invariants: results go on in the order in which frames came. A thread waits for frames only while it has no batch on
-//! its way, and asks for no credit: so neither it nor the budget can deadlock.
+//! Invariants: results go on in the order in which frames came. All that is made of a frame, samples and what detectors are to
+//! look at, is in one batch. A thread waits for frames only while it has no batch on its way, and asks for no credit: so
+//! neither it nor the budget can deadlock.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -13,16 +14,14 @@ use super::compute::{self, Made};
 use super::decode::Work;
 use super::{Numbered, Shared, stopping};
 use crate::backend::{Backend, Item, Pending, Processed};
-use crate::detect::Detector;
 use crate::error::Result;
+use crate::frame::Frame;
 use crate::trace;
 
 /// A batch on its way.
 struct Begun<'a> {
     works: Vec<Work>,
     pending: Pending<'a>,
-    /// What each detector is to look at; nothing where it sees another's objects.
-    views: Vec<Option<Pending<'a>>>,
 }
 
 /// Takes frames until no more come, or the run stops.
@@ -41,13 +40,8 @@ pub(super) fn feed<'a>(
         if !idle {
             let _work = trace::work(|| (format!("begin a batch of {}", works.len()), tasks(&works)));
             let items: Vec<Item> = works.iter().flat_map(|work| compute::items(shared.job, work)).collect();
-            let pending = backend.submit(&shared.job.program, items);
-            let view = |d: &'a Arc<Detector>| {
-                let items: Vec<Item> = works.iter().flat_map(|work| compute::views(shared.job, work, d)).collect();
-                (!items.is_empty()).then(|| backend.submit(&d.program, items))
-            };
-            let views = shared.job.detectors.iter().map(view).collect();
-            begun.push_back(Begun { works, pending, views });
+            let pending = backend.submit(items);
+            begun.push_back(Begun { works, pending });
         }
         if idle || begun.len() > ahead {
             // Nothing came and nothing is on its way: nothing will come.
@@ -76,12 +70,14 @@ fn gather(shared: &Shared, backend: &dyn Backend, from: &Receiver<Box<Work>>, wa
     };
     let most = shared.job.file.batch.map_or(pace.items, |most| most.min(pace.items));
     let (mut works, mut items, mut bytes) = (Vec::new(), 0, 0);
+    let mut frames: HashSet<*const Frame> = HashSet::new();
     while items < most
         && bytes < pace.bytes
         && let Some(work) = next(works.is_empty())
     {
-        items += work.frames.len() * shared.job.file.variants as usize;
-        bytes += work.frames.iter().map(|frame| frame.bytes() as u64).sum::<u64>();
+        items += compute::count(shared.job, &work);
+        let new = work.frames.iter().filter(|frame| frames.insert(Arc::as_ptr(frame)));
+        bytes += new.map(|frame| frame.bytes() as u64).sum::<u64>();
         works.push(*work);
     }
     works
@@ -98,8 +94,6 @@ fn finish(
     let span = trace::work(|| (format!("finish a batch of {}", batch.works.len()), tasks(&batch.works)));
     let mut works = batch.works.into_iter();
     let mut results = (batch.pending)().into_iter();
-    let mut views: Vec<_> =
-        batch.views.into_iter().map(|pending| pending.map(|p| p()).unwrap_or_default().into_iter()).collect();
     drop(span);
     works.all(|work| {
         let note = |result: &Result<Processed>| {
@@ -110,10 +104,10 @@ fn finish(
             }
         };
         let mut made = compute::make(shared.job, &work, &shared.columns, results.by_ref().inspect(note));
-        for (detector, view) in shared.job.detectors.iter().zip(&mut views) {
+        for detector in &shared.job.detectors {
             for made in &mut made {
                 // Each variant's are taken, whatever the sample itself came to.
-                let seen: Vec<_> = view.by_ref().take(compute::seen(&work, detector)).inspect(note).collect();
+                let seen: Vec<_> = results.by_ref().take(compute::seen(&work, detector)).inspect(note).collect();
                 if let Ok(made) = made {
                     made.views.push(seen);
                 }

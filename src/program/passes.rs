@@ -5,19 +5,23 @@
 //! (convert, resize, crop, flip, colour, normalise, cast, layout) is two passes, and full-size RGB is never written. The
 //! mean of a picture takes one more, which computes the pixels, adds them up and leaves them to be computed again.
 //!
-//! Levels are dispatches. They are counted from the end, so that the last level finishes all pictures, however many
-//! passes each has. Between levels pixels lie in scratch memory, one word each, red in the lowest byte.
+//! A batch may hold pictures of several Programs. A frame goes up once, whatever number of them read it; how each reads it is
+//! a source of its own.
+//!
+//! Levels are dispatches, one for each Program. They are counted from the end, so that the last level finishes all pictures,
+//! however many passes each has. Between levels pixels lie in scratch memory, one word each, red in the lowest byte.
 
 pub mod chain;
 pub mod source;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::frame::{Frame, PixelFormat};
 use crate::program::affine::Position;
-use crate::program::lut::Cube;
 use crate::program::params::{
     AFFINE, Action, BLEND_MEAN, BLUR_HORIZONTAL, BLUR_VERTICAL, COPY, HORIZONTAL, NONE, PLANES_HORIZONTAL,
     PLANES_VERTICAL, Pass, Source, Taps, VERTICAL, word,
@@ -28,23 +32,27 @@ use crate::program::window::Window;
 use crate::program::yuv;
 use crate::program::{Base, Program, Quality, Step, Steps};
 use crate::tensor::{Dtype, Layout, Tensor};
-use source::Upload;
+use source::{How, Upload};
 use tables::Tables;
 
 /// Pixels of a row that are finished together: their bytes fill whole words in every element type.
 const GROUP: usize = 4;
 
+/// Tensors begin on multiples of so many words, whatever the element type of those before: kernels write a group at once.
+const ALIGN: usize = 4;
+
 /// A batch of pictures as plain data.
 #[derive(Debug)]
 pub struct Batch<'a> {
-    program: &'a Program,
     weights: &'a Cache,
     tones: &'a Tones,
+    /// All Programs so far, each with the table of its elements.
+    programs: Vec<(&'a Program, u32)>,
     frames: Vec<Arc<Frame>>,
-    /// The frame of each source and whether its planes are resized first.
-    read: Vec<(usize, bool)>,
-    pictures: Vec<Vec<Pass>>,
-    elements: u32,
+    /// The frame of each source and how it is read.
+    read: Vec<(usize, How)>,
+    /// The passes of each picture, and the number of its Program.
+    pictures: Vec<(usize, Vec<Pass>)>,
     /// Frames as kernels read them.
     pub sources: Vec<Source>,
     /// Steps that need no neighbours.
@@ -67,20 +75,17 @@ pub struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// An empty batch.
-    pub fn new(program: &'a Program, weights: &'a Cache, tones: &'a Tones) -> Batch<'a> {
-        let mut tables = Tables::default();
-        let elements = tables.elements(&program.out);
+    pub fn new(weights: &'a Cache, tones: &'a Tones) -> Batch<'a> {
         Batch {
-            program,
             weights,
             tones,
+            programs: Vec::new(),
             frames: Vec::new(),
             read: Vec::new(),
             pictures: Vec::new(),
-            elements,
             sources: Vec::new(),
             actions: Vec::new(),
-            tables,
+            tables: Tables::default(),
             uploads: Vec::new(),
             pixels: 0,
             scratch: 0,
@@ -90,15 +95,16 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Appends a picture: `steps` are its Program's. A frame that is given again is uploaded once.
+    /// Appends a picture: what `program` makes of `frame`, in `steps`. A frame that is given again is uploaded once, also
+    /// where another Program reads it.
     ///
     /// Errors: `device_unsupported` for what devices do not take, corrupt for planes that are too small, the picture's own
     /// where it cannot be tone-mapped. No picture is appended then.
-    pub fn push(&mut self, frame: &Arc<Frame>, steps: &Steps) -> Result<()> {
-        let tone = self.program.tonemap.map_or(Ok(None), |tonemap| self.tones.get(tonemap, &frame.color))?;
+    pub fn push(&mut self, program: &'a Program, frame: &Arc<Frame>, steps: &Steps) -> Result<()> {
+        let tone = program.tonemap.map_or(Ok(None), |tonemap| self.tones.get(tonemap, &frame.color))?;
         // What is mapped is mapped at full size.
-        let fast = tone.is_none() && self.fast(frame, steps);
-        let source = self.source(frame, fast, tone)?;
+        let fast = tone.is_none() && is_fast(program, frame, steps);
+        let source = self.source(frame, How { chroma: program.settings.chroma, fast, tone })?;
         let wanted = self.wanted(steps);
         let count = steps.steps.len();
         let weighed: Vec<usize> = (0..count).filter(|i| is_weighed(&steps.steps[*i].0)).collect();
@@ -130,30 +136,40 @@ impl<'a> Batch<'a> {
             passes.push(plain);
         }
         self.link(&mut passes);
-        self.finish(&mut passes, steps.size());
-        self.pictures.push(passes);
+        let number = self.number(program);
+        self.finish(&mut passes, number, steps.size());
+        self.pictures.push((number, passes));
         Ok(())
     }
 
-    /// Whether the planes are resized first ([`Quality::Fast`]).
-    fn fast(&self, frame: &Frame, steps: &Steps) -> bool {
-        self.program.settings.quality == Quality::Fast
-            && matches!(frame.format, PixelFormat::Yuv { depth: 8, .. })
-            && matches!(steps.steps.first(), Some((Step::Resize { vertical_first: false, .. }, _)))
+    /// The number of a Program in this batch.
+    fn number(&mut self, program: &'a Program) -> usize {
+        let known = self.programs.iter().position(|(own, _)| std::ptr::eq(*own, program));
+        known.unwrap_or_else(|| {
+            self.programs.push((program, self.tables.elements(&program.out)));
+            self.programs.len() - 1
+        })
     }
 
-    fn source(&mut self, frame: &Arc<Frame>, fast: bool, tone: Option<Arc<Cube>>) -> Result<u32> {
-        let same = |(number, own): &(usize, bool)| *own == fast && Arc::ptr_eq(&self.frames[*number], frame);
-        if let Some(at) = self.read.iter().position(same) {
+    /// The source that reads `frame` like this.
+    fn source(&mut self, frame: &Arc<Frame>, how: How) -> Result<u32> {
+        let known = self.frames.iter().position(|own| Arc::ptr_eq(own, frame));
+        if let Some(number) = known
+            && let Some(at) = self.read.iter().position(|(own, other)| *own == number && *other == how)
+        {
             return Ok(word(at));
         }
-        let number = self.frames.len();
-        let how = source::How { chroma: self.program.settings.chroma, fast, tone };
-        let (source, uploads) = source::source(frame, number, how, &mut self.tables, &mut self.pixels)?;
-        self.frames.push(frame.clone());
-        self.read.push((number, fast));
-        self.sources.push(source);
-        self.uploads.extend(uploads);
+        let number = match known {
+            Some(number) => number,
+            None => {
+                self.uploads.extend(source::uploads(frame, self.frames.len(), &mut self.pixels)?);
+                self.frames.push(frame.clone());
+                self.frames.len() - 1
+            }
+        };
+        let planes = self.uploads.iter().filter(|upload| upload.frame == number);
+        self.sources.push(source::source(frame, planes, &how, &mut self.tables));
+        self.read.push((number, how));
         Ok(word(self.sources.len() - 1))
     }
 
@@ -289,19 +305,21 @@ impl<'a> Batch<'a> {
         self.scratch += turns.min(2) * largest;
     }
 
-    /// Lets the last pass of a picture write its tensor.
-    fn finish(&mut self, passes: &mut [Pass], (width, height): (u32, u32)) {
+    /// Lets the last pass of a picture write its tensor, as its Program has it.
+    fn finish(&mut self, passes: &mut [Pass], number: usize, (width, height): (u32, u32)) {
         let Some(last) = passes.last_mut() else { return };
-        let (dtype, layout) = self.program.output();
+        let (program, elements) = self.programs[number];
+        let (dtype, layout) = program.output();
         let pixels = (width as usize).next_multiple_of(GROUP);
         let (row, plane) = match layout {
             Layout::Hwc => (pixels * 3 * dtype.size() / 4, 0),
             Layout::Chw => (pixels * dtype.size() / 4, pixels * dtype.size() / 4 * height as usize),
         };
+        self.out = self.out.next_multiple_of(ALIGN);
         (last.to, last.to_row, last.to_plane) = (word(self.out), word(row), word(plane));
         last.element = dtype.size() as u32;
         last.planar = u32::from(layout == Layout::Chw);
-        last.table = self.elements;
+        last.table = elements;
         self.tensors.push(Placed { at: 4 * self.out, row: 4 * row, width, height, dtype, layout });
         self.out += row * height as usize * if plane > 0 { 3 } else { 1 };
     }
@@ -316,14 +334,15 @@ impl<'a> Batch<'a> {
         &self.frames[upload.frame]
     }
 
-    /// The passes of all pictures, level by level, by what their dispatch does.
+    /// The passes of all pictures, level by level, by their Program and by what their dispatch does.
     pub fn dispatches(&self) -> Vec<(Entry, Vec<Pass>)> {
-        let most = self.pictures.iter().map(Vec::len).max().unwrap_or(0);
+        let most = self.pictures.iter().map(|(_, passes)| passes.len()).max().unwrap_or(0);
+        let levels = (1..=most).rev().flat_map(|left| (0..self.programs.len()).map(move |number| (left, number)));
         let mut dispatches = Vec::new();
-        for left in (1..=most).rev() {
-            let of = |passes: &Vec<Pass>| passes.len().checked_sub(left).map(|i| passes[i]);
-            let level: Vec<Pass> = self.pictures.iter().filter_map(of).collect();
-            let (leave, total): (Vec<Pass>, Vec<Pass>) = level.into_iter().partition(|pass| pass.sum == NONE);
+        for (left, number) in levels {
+            let passes = self.pictures.iter().filter(|(own, _)| *own == number).map(|(_, passes)| passes);
+            let level = passes.filter_map(|passes| passes.len().checked_sub(left).map(|i| passes[i]));
+            let (leave, total): (Vec<Pass>, Vec<Pass>) = level.partition(|pass| pass.sum == NONE);
             let entry = if left == 1 { Entry::Finish } else { Entry::Leave };
             dispatches.extend([(entry, leave), (Entry::Total, total)].into_iter().filter(|(_, p)| !p.is_empty()));
         }
@@ -360,6 +379,13 @@ impl Chain {
         };
         self.means.iter().map(one).collect()
     }
+}
+
+/// Whether the planes are resized first ([`Quality::Fast`]).
+fn is_fast(program: &Program, frame: &Frame, steps: &Steps) -> bool {
+    program.settings.quality == Quality::Fast
+        && matches!(frame.format, PixelFormat::Yuv { depth: 8, .. })
+        && matches!(steps.steps.first(), Some((Step::Resize { vertical_first: false, .. }, _)))
 }
 
 fn is_weighed(step: &Step) -> bool {
@@ -407,90 +433,5 @@ impl Placed {
             bytes[at..].chunks_exact(padded).take(rows).for_each(|padded| data.extend_from_slice(&padded[..row]));
         }
         Tensor { width, height, dtype, layout, data }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::color::Color;
-    use crate::frame::Plane;
-    use crate::op::Op;
-    use crate::program::params::MOVE;
-    use crate::program::{DrawKey, Settings};
-
-    fn nv(width: u32, height: u32) -> Arc<Frame> {
-        let (w, h) = (width as usize, height as usize);
-        let plane = |w: usize, h: usize| Plane { data: vec![0; w * h].into(), stride: w };
-        let chroma = || plane(w.div_ceil(2), h.div_ceil(2));
-        Arc::new(Frame {
-            width,
-            height,
-            format: PixelFormat::Yuv { depth: 8, sub_w: 1, sub_h: 1 },
-            planes: vec![plane(w, h), chroma(), chroma()],
-            color: Color::srgb(),
-            ..Frame::rgb(1, 1, vec![0; 3])
-        })
-    }
-
-    fn program(ops: &[&str]) -> Program {
-        let ops: Vec<Op> = ops.iter().map(|op| Op::parse(op).unwrap()).collect();
-        Program::compile(&ops, Settings::default()).unwrap()
-    }
-
-    /// The passes of one picture, level by level, and the words between them.
-    fn passes(ops: &[&str], (w, h): (u32, u32)) -> (Vec<Pass>, usize, Vec<Action>) {
-        let (program, weights, tones, frame) = (program(ops), Cache::default(), Tones::default(), nv(w, h));
-        let mut batch = Batch::new(&program, &weights, &tones);
-        let steps = program.resolve((w, h), frame.orientation, (1, 1), &DrawKey::default()).unwrap();
-        batch.push(&frame, &steps).unwrap();
-        let passes = batch.dispatches().into_iter().flat_map(|(_, passes)| passes).collect();
-        (passes, batch.scratch, batch.actions)
-    }
-
-    #[test]
-    fn the_common_list_is_two_passes_and_leaves_little_between() {
-        let common = ["resize:short=256", "center_crop:w=224,h=224", "flip:h", "grayscale", "normalize:imagenet"];
-        let (passes, scratch, actions) = passes(&common, (1920, 1080));
-        assert_eq!([passes[0].kind, passes[1].kind], [HORIZONTAL, VERTICAL]);
-        assert_eq!(passes.len(), 2);
-        assert_eq!((passes[1].width, passes[1].height), (224, 224));
-        // The rows that the crop's 224 rows need of 1080, and no column that is cropped away.
-        assert_eq!(scratch, 224 * passes[0].height as usize);
-        assert!((940..960).contains(&passes[0].height), "{}", passes[0].height);
-        // Crop and flip are one move.
-        assert_eq!(actions.iter().map(|a| a.kind).collect::<Vec<_>>(), [MOVE, crate::program::params::GRAYSCALE]);
-    }
-
-    #[test]
-    fn a_mean_is_one_pass_more() {
-        let ops = ["resize:w=20,h=20", "crop:x=0,y=0,w=10,h=10", "color_jitter:contrast=0.5", "crop:x=0,y=0,w=5,h=5"];
-        let (passes, scratch, _) = passes(&ops, (40, 40));
-        let told: Vec<_> = passes.iter().map(|p| (p.kind, p.width, p.sum != NONE)).collect();
-        assert_eq!(told, [(HORIZONTAL, 10, false), (VERTICAL, 10, true), (VERTICAL, 5, false)]);
-        // Both read what the first left, and the sum leaves nothing.
-        assert_eq!((passes[1].input, passes[2].input), (passes[0].to, passes[0].to));
-        assert_eq!(scratch, 12 * passes[0].height as usize);
-    }
-
-    #[test]
-    fn the_axis_that_shrinks_more_comes_first() {
-        let (passes, ..) = passes(&["resize:w=60,h=10"], (64, 200));
-        assert_eq!([passes[0].kind, passes[1].kind], [VERTICAL, HORIZONTAL]);
-        let (passes, ..) = self::passes(&["resize:w=64,h=10"], (64, 200));
-        assert_eq!(passes.iter().map(|p| p.kind).collect::<Vec<_>>(), [VERTICAL], "a side that stays has no pass");
-    }
-
-    #[test]
-    fn levels_are_counted_from_the_end() {
-        let (program, weights, tones) = (program(&["resize:w=20,h=20"]), Cache::default(), Tones::default());
-        let mut batch = Batch::new(&program, &weights, &tones);
-        for size in [(20, 20), (40, 40), (20, 30)] {
-            let steps = program.resolve(size, Default::default(), (1, 1), &DrawKey::default()).unwrap();
-            batch.push(&nv(size.0, size.1), &steps).unwrap();
-        }
-        let kinds = |(entry, passes): (Entry, Vec<Pass>)| (entry, passes.iter().map(|p| p.kind).collect::<Vec<_>>());
-        let kinds: Vec<_> = batch.dispatches().into_iter().map(kinds).collect();
-        assert_eq!(kinds, [(Entry::Leave, vec![HORIZONTAL]), (Entry::Finish, vec![COPY, VERTICAL, VERTICAL])]);
     }
 }

@@ -90,7 +90,7 @@ impl Drop for Process {
 impl Driver for Simulator {
     type Gpu = Process;
     type Slot = ();
-    type Flight = Vec<Tensor>;
+    type Flight = (Vec<Tensor>, Journey);
 
     fn open(&self) -> Result<Process> {
         let spawned = Command::new(&self.program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
@@ -111,7 +111,7 @@ impl Driver for Simulator {
         Ok(())
     }
 
-    fn begin(&self, gpu: &Arc<Process>, _: Option<()>, batch: &Batch) -> Result<Option<Vec<Tensor>>> {
+    fn begin(&self, gpu: &Arc<Process>, _: Option<()>, batch: &Batch) -> Result<Option<Self::Flight>> {
         let plan = Plan::new(batch, SHARED);
         let (load, sizes) = (&plan.load, &plan.sizes);
         let mut upload = vec![0; sizes.input];
@@ -148,11 +148,12 @@ impl Driver for Simulator {
             pipes.1.read_exact(&mut down)
         };
         talk().map_err(|e| Error::unavailable(format!("the kernels ended: {e}")))?;
-        Ok(Some(batch.tensors.iter().map(|placed| placed.tensor(&down)).collect()))
+        let journey = Journey { up: sizes.input as u64, down: down.len() as u64, computed: None };
+        Ok(Some((batch.tensors.iter().map(|placed| placed.tensor(&down)).collect(), journey)))
     }
 
-    fn end(&self, _: &Arc<Process>, flight: Vec<Tensor>) -> Result<((), Vec<Tensor>, Journey)> {
-        Ok(((), flight, Journey::default()))
+    fn end(&self, _: &Arc<Process>, (tensors, journey): Self::Flight) -> Result<((), Vec<Tensor>, Journey)> {
+        Ok(((), tensors, journey))
     }
 
     fn speed(&self, _: &Arc<Process>, _: &Batch, _: u32) -> Result<Speed> {

@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::fallback::Guarded;
 use crate::backend::flights::Losing;
-use crate::backend::parity::{self, items, random_lists, shrink, small, tensors};
+use crate::backend::parity::{self, items, mixed, random_lists, shrink, small, tensors};
 use crate::backend::selftest;
 use crate::ffi::cu::Held;
 
@@ -37,6 +37,14 @@ fn on_the_host_random_lists_give_the_cpus_bytes() {
     random_lists(&host, 400, Some(&|bytes| host.driver.place(bytes)));
     let verdict = selftest::run(&host);
     assert!(verdict.faults.is_empty(), "{:#?}", verdict.faults);
+}
+
+#[test]
+fn on_the_host_mixed_batches_give_the_cpus_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(host) = Host::compile(folder.path(), &[], MEMORY) else { return };
+    mixed::are_right(&host, 150, Some(&|bytes| host.driver.place(bytes)));
+    mixed::frames_go_up_once(&host);
 }
 
 /// The negative control: each of these errors in a kernel is seen.
@@ -78,6 +86,12 @@ fn random_lists_give_the_cpus_bytes() {
         held[held.len() - 1].address()
     };
     random_lists(&device, 4000, Some(&place));
+    mixed::are_right(&device, 1500, Some(&place));
+}
+
+#[test]
+fn frames_go_up_once() {
+    device().iter().for_each(mixed::frames_go_up_once);
 }
 
 #[test]
@@ -98,7 +112,7 @@ fn a_lost_device_costs_no_frame() {
     device.losing = Some(Losing { batch: 1, on: false, seen: 0.into() });
     let guarded = Guarded::new(Box::new(device), false);
     let (program, frames) = (shrink(), small(1));
-    let results = guarded.submit(&program, items(&frames))();
+    let results = guarded.submit(items(&program, &frames))();
     assert!(results.iter().all(|r| r.as_ref().unwrap().fallback.is_none()), "a new device did it");
-    assert_eq!(tensors(results), tensors(Cpu::new().submit(&program, items(&frames))()));
+    assert_eq!(tensors(results), tensors(Cpu::new().submit(items(&program, &frames))()));
 }

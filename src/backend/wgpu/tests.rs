@@ -6,12 +6,13 @@ use super::adapter::Adapter;
 use super::*;
 use crate::backend::cpu::Cpu;
 use crate::backend::fallback::Guarded;
-use crate::backend::flights::{Losing, push, without_spare};
-use crate::backend::parity::{self, items, shrink, small, tensors, told};
+use crate::backend::flights::cut::{Reach, push};
+use crate::backend::flights::{Losing, without_spare};
+use crate::backend::parity::{self, items, mixed, shrink, small, tensors, told};
 use crate::backend::selftest::{self, noise};
 use crate::backend::{Backend, Item, Processed};
 use crate::color::Color;
-use crate::frame::PixelFormat;
+use crate::frame::{Frame, PixelFormat};
 use crate::op::Op;
 use crate::program::resample::Cache;
 use crate::program::tones::Tones;
@@ -45,6 +46,17 @@ fn device() -> Option<Wgpu> {
 fn random_lists_give_the_cpus_bytes() {
     let Some(device) = device() else { return };
     parity::random_lists(&device, 400, None);
+}
+
+#[test]
+fn mixed_batches_give_the_cpus_bytes() {
+    let Some(device) = device() else { return };
+    mixed::are_right(&device, 150, None);
+}
+
+#[test]
+fn frames_go_up_once() {
+    device().iter().for_each(mixed::frames_go_up_once);
 }
 
 #[test]
@@ -93,8 +105,8 @@ fn what_is_larger_than_its_share_flies_in_parts() {
     let Some(adapter) = adapter() else { return };
     let device = Wgpu::open(adapter, 4 * 6000).unwrap();
     let (program, frames) = (shrink(), small(1));
-    let own = tensors(device.submit(&program, items(&frames))());
-    assert_eq!(own, tensors(Cpu::new().submit(&program, items(&frames))()));
+    let own = tensors(device.submit(items(&program, &frames))());
+    assert_eq!(own, tensors(Cpu::new().submit(items(&program, &frames))()));
     assert!(
         device.state().slots.iter().all(|slot| without_spare(slot.bytes()) <= device.share()),
         "large buffers are not kept"
@@ -106,10 +118,10 @@ fn one_frame_in_many_variants_goes_up_once() {
     let frame = &small(3)[0];
     let program = Program::compile(&[Op::parse("random_flip").unwrap()], Settings::default()).unwrap();
     let (weights, tones) = (Cache::default(), Tones::default());
-    let mut batch = Batch::new(&program, &weights, &tones);
+    let mut batch = Batch::new(&weights, &tones);
     for variant in 0..5 {
         let key = DrawKey { variant, ..DrawKey::default() };
-        push(&mut batch, &program, &Item { frame: frame.clone(), key }, false).unwrap();
+        push(&mut batch, &Item { program: &program, frame: frame.clone(), key }, &mut Reach::new(false)).unwrap();
     }
     assert_eq!((batch.sources.len(), batch.uploads.len(), batch.tensors.len()), (1, 3, 5));
 }
@@ -118,25 +130,26 @@ fn one_frame_in_many_variants_goes_up_once() {
 fn deep_samples_are_refused_by_name() {
     let Some(device) = device() else { return };
     let deep = Arc::new(noise(PixelFormat::Gray { depth: 16 }, (9, 9), Color::srgb(), 1));
-    let frames = [small(1)[0].clone(), deep, small(1)[1].clone()];
-    let results = told(device.submit(&shrink(), items(&frames))());
+    let (program, frames) = (shrink(), [small(1)[0].clone(), deep, small(1)[1].clone()]);
+    let results = told(device.submit(items(&program, &frames))());
     assert!(results[0].is_ok() && results[2].is_ok());
     assert_eq!(results[1], Err(Some(crate::error::RejectKind::DeviceUnsupported)));
     let guarded = Guarded::new(Box::new(device), false);
-    let results = guarded.submit(&shrink(), items(&frames))();
+    let results = guarded.submit(items(&program, &frames))();
     let fallbacks: Vec<bool> = results.iter().map(|r| r.as_ref().unwrap().fallback.is_some()).collect();
     assert_eq!(fallbacks, [false, true, false]);
 }
 
-/// A device that is lost after some batches, guarded; what two batches come to.
+/// A device that is lost after some batches, guarded; what two batches of two Programs come to.
 fn lost(batch: u64, on: bool) -> Option<(Vec<Processed>, Vec<Tensor>)> {
     let mut device = device()?;
     device.losing = Some(Losing { batch, on, seen: AtomicU64::new(0) });
     let guarded = Guarded::new(Box::new(device), false);
-    let (program, frames) = (shrink(), [small(1), small(2)]);
-    let begun: Vec<_> = frames.iter().map(|f| guarded.submit(&program, items(f))).collect();
+    let (programs, frames) = ([shrink(), parity::plain()], [small(1), small(2)]);
+    let both = |frames: &[Arc<Frame>]| programs.iter().flat_map(|program| items(program, frames)).collect();
+    let begun: Vec<_> = frames.iter().map(|f| guarded.submit(both(f))).collect();
     let results = begun.into_iter().flat_map(|begun| begun()).map(Result::unwrap).collect();
-    let expected = frames.iter().flat_map(|f| tensors(Cpu::new().submit(&program, items(f))()));
+    let expected = frames.iter().flat_map(|f| tensors(Cpu::new().submit(both(f))()));
     Some((results, expected.collect()))
 }
 

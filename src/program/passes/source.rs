@@ -45,6 +45,7 @@ impl Upload {
 }
 
 /// How a frame is to be converted.
+#[derive(Debug, Clone)]
 pub struct How {
     /// Chroma interpolation.
     pub chroma: Chroma,
@@ -54,17 +55,19 @@ pub struct How {
     pub tone: Option<Arc<Cube>>,
 }
 
-/// How a picture of `frame`'s kind is read. Its planes go to `pixels` and behind, which is moved on; what lies on a device
+impl PartialEq for How {
+    /// Tables are the same where they are one: they are made once.
+    fn eq(&self, other: &How) -> bool {
+        let tone = |how: &How| how.tone.as_ref().map(Arc::as_ptr);
+        self.chroma == other.chroma && self.fast == other.fast && tone(self) == tone(other)
+    }
+}
+
+/// The planes of `frame`, which has this number. They go to `pixels` and behind, which is moved on; what lies on a device
 /// stays where it is.
 ///
 /// Errors: corrupt for a plane that is too small, `device_unsupported` for samples that are too deep.
-pub fn source(
-    frame: &Frame,
-    number: usize,
-    how: How,
-    tables: &mut Tables,
-    pixels: &mut usize,
-) -> Result<(Source, Vec<Upload>)> {
+pub fn uploads(frame: &Frame, number: usize, pixels: &mut usize) -> Result<Vec<Upload>> {
     let rows = frame.rows()?;
     let depth = frame.format.depth();
     if !(8..=DEEPEST).contains(&depth) {
@@ -73,20 +76,25 @@ pub fn source(
             format!("samples of {depth} bits; a device takes 8 to {DEEPEST}"),
         ));
     }
-    if let Some(surface) = &frame.surface {
-        return Ok((on_device(frame, surface.lie(), &how, tables), Vec::new()));
+    if frame.surface.is_some() {
+        return Ok(Vec::new());
     }
-    let uploads: Vec<Upload> = rows
-        .iter()
-        .enumerate()
-        .map(|(plane, (row, rows))| {
-            let stride = row.next_multiple_of(4);
-            let at = *pixels;
-            *pixels += stride * rows;
-            Upload { frame: number, plane, at, row: *row, stride, rows: *rows }
-        })
-        .collect();
-    let sample = if depth > 8 { 2 } else { 1 };
+    let upload = |(plane, (row, rows)): (usize, &(usize, usize))| {
+        let stride = row.next_multiple_of(4);
+        let at = *pixels;
+        *pixels += stride * rows;
+        Upload { frame: number, plane, at, row: *row, stride, rows: *rows }
+    };
+    Ok(rows.iter().enumerate().map(upload).collect())
+}
+
+/// How a picture of `frame`'s kind is read, whose planes were [`uploads`].
+pub fn source<'a>(frame: &Frame, planes: impl Iterator<Item = &'a Upload>, how: &How, tables: &mut Tables) -> Source {
+    if let Some(surface) = &frame.surface {
+        return on_device(frame, surface.lie(), how, tables);
+    }
+    let planes: Vec<&Upload> = planes.collect();
+    let sample = if frame.format.depth() > 8 { 2 } else { 1 };
     // The plane of each component, and where in a pixel it lies.
     let (components, step) = match frame.format {
         PixelFormat::Rgb8 => ([(0, 0), (0, 1), (0, 2)], 3),
@@ -95,13 +103,13 @@ pub fn source(
         PixelFormat::Yuv { .. } => ([(0, 0), (1, 0), (2, 0)], sample),
     };
     let source = Source {
-        offset: components.map(|(plane, at)| word(uploads[plane].at + at)),
-        stride: components.map(|(plane, _)| word(uploads[plane].stride)),
+        offset: components.map(|(plane, at)| word(planes[plane].at + at)),
+        stride: components.map(|(plane, _)| word(planes[plane].stride)),
         step,
         chroma_step: step,
         ..Source::default()
     };
-    Ok((meant(source, frame, &how, tables), uploads))
+    meant(source, frame, how, tables)
 }
 
 /// How a picture is read that lies on the device already.
