@@ -77,13 +77,14 @@ fn key_frames_alone_are_those_of_the_whole_film() {
             let inside = |frames: &[(i64, f64, String)]| -> Vec<(i64, f64, String)> {
                 frames.iter().filter(|f| range.contains(&f.1)).cloned().collect()
             };
-            let rules = [("--keyframes", inside(&keys)), ("--all", inside(&whole))];
-            for (rule, expected) in rules {
-                for threads in ["1", "3"] {
-                    let args = [part, &[rule, "--threads", threads]].concat();
-                    let got = taken(&film, &out(&args.concat()), &args);
-                    assert_eq!(got, expected, "{name} {args:?}");
-                }
+            let rules = [
+                ("--keyframes", "1", inside(&keys)),
+                ("--keyframes", "3", inside(&keys)),
+                ("--all", "3", inside(&whole)),
+            ];
+            for (rule, threads, expected) in rules {
+                let args = [part, &[rule, "--threads", threads]].concat();
+                assert_eq!(taken(&film, &out(&args.concat()), &args), expected, "{name} {args:?}");
             }
         }
     }
@@ -101,4 +102,38 @@ fn a_film_that_shows_no_key_frame_is_no_reject() {
     let told = report(&framemill(&["status", out.to_str().unwrap(), "--json"]));
     assert_eq!((&told["inputs"]["rejected"], &told["inputs"]["done"]), (&0.into(), &1.into()), "{told}");
     assert!(!taken(film, &dir.path().join("all"), &["--all"]).is_empty());
+}
+
+/// The elements of the one array in a dataset of 16x16 pictures.
+fn elements(out: &Path) -> Vec<u8> {
+    let array = std::fs::read(out.join("shard-000000.npy")).unwrap();
+    array[10 + usize::from(u16::from_le_bytes([array[8], array[9]]))..].to_vec()
+}
+
+#[test]
+fn clips_go_on_from_a_key_frame_with_the_frames_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let film = film(dir.path(), "film.mp4", "-t 6 -c:v libx264 -g 20 -bf 2");
+    let frame = 16 * 16 * 3;
+    let run = |out: &Path, rule: &[&str]| {
+        let small = ["--op", "resize:w=16,h=16", "--format", "tensors"];
+        let output = framemill(&[&["run", "-i", &film, "-o", out.to_str().unwrap()][..], &small, rule].concat());
+        assert!(output.status.success(), "{rule:?}: {}", errors(&output));
+        (records(out), elements(out))
+    };
+    let (whole, pictures) = run(&dir.path().join("all"), &["--all"]);
+    let keys: Vec<usize> = (0..whole.len()).filter(|&i| whole[i]["keyframe"] == true).collect();
+    assert!(keys.len() > 5);
+    let expected: Vec<u8> = keys
+        .iter()
+        .filter(|&&key| key + 4 < whole.len())
+        .flat_map(|key| [key, &(key + 2), &(key + 4)].map(|i| &pictures[i * frame..][..frame]).concat())
+        .collect();
+    for unit in ["10m", "2s"] {
+        let rule = ["--keyframes", "--clip", "frames=3,stride=2", "--unit", unit];
+        let (clips, got) = run(&dir.path().join(unit), &rule);
+        assert_eq!(clips.len(), keys.len(), "{unit}");
+        assert!(got == expected, "{unit}: other frames than those behind the key frames");
+        assert!(got[frame..][..frame] != got[3 * frame..][..frame], "the second frame is the next key frame");
+    }
 }

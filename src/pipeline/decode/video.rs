@@ -98,7 +98,7 @@ fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, 
         stream: job.file.sample.stream,
         threads,
         max_pixels: job.file.max_pixels,
-        keyframes_only: sampling.rule == Rule::Keyframes && !fields && !between,
+        keyframes_only: sampling.keys_alone() && !fields && !between,
         concealment_fixed: careful,
         decoder,
         // Scenes are found on the host, where every frame comes to.
