@@ -262,6 +262,10 @@ impl List<'_> {
     fn delimited(&mut self, file: File, delimiter: u8) -> Result<()> {
         let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).buffer_capacity(BUFFER).from_reader(file);
         let header = reader.headers().map_err(|e| self.unreadable(e))?.clone();
+        if header.is_empty() {
+            // A file of no bytes, as a program writes that has nothing to list.
+            return Ok(());
+        }
         let roles = self.header(header.iter())?;
         let mut record = csv::StringRecord::new();
         // The reader's own errors name the line.
