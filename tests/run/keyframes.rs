@@ -7,11 +7,12 @@ use std::process::Command;
 use crate::support::*;
 
 /// Films whose key frames are not understood, ordered or timed without what lies between; the last has a frame in 10 s.
-const FILMS: [(&str, &str); 5] = [
+const FILMS: [(&str, &str); 6] = [
     ("open.mp4", "-t 18 -c:v libx265 -x265-params log-level=none:keyint=150:min-keyint=150:scenecut=0:open-gop=1"),
     ("open.mkv", "-t 18 -c:v libx264 -x264-params keyint=140:open-gop=1:scenecut=0:bframes=3"),
     ("untimed.ts", "-t 8 -c:v mpeg2video -g 60 -bf 2"),
     ("untimed.h264", "-t 8 -c:v libx264 -g 60"),
+    ("refreshed.mp4", "-t 6 -c:v libx264 -x264-params intra-refresh=1:keyint=25"),
     ("slow.mp4", "-r 1/10 -t 70 -c:v libx264 -g 3"),
 ];
 
@@ -28,16 +29,22 @@ fn film(folder: &Path, name: &str, encoder: &str) -> String {
     path
 }
 
-/// Frames that FFmpeg decodes: time stamp where it has one, and whether it is key.
+/// Frames that FFmpeg decodes: time stamp where it has one, and whether it is key, for the codec or for the container.
 fn shown(film: &str) -> Vec<(Option<i64>, bool)> {
-    let entries = ["-select_streams", "v:0", "-show_entries", "frame=key_frame,best_effort_timestamp"];
-    let text = tool("ffprobe", &[&entries[..], &["-of", "csv=p=0", film]].concat());
+    let probe =
+        |entries: &str| tool("ffprobe", &["-select_streams", "v:0", "-show_entries", entries, "-of", "csv=p=0", film]);
+    let packets = probe("packet=pts,flags");
+    let flagged: Vec<i64> = packets
+        .lines()
+        .filter_map(|line| line.split_once(',').filter(|p| p.1.contains('K')).and_then(|p| p.0.parse().ok()))
+        .collect();
     let frame = |line: &str| {
         let mut cells = line.split(',');
         let key = cells.next() == Some("1");
-        (cells.next().and_then(|t| t.parse().ok()), key)
+        let time = cells.next().and_then(|t| t.parse().ok());
+        (time, key || time.is_some_and(|time| flagged.contains(&time)))
     };
-    text.lines().filter(|line| !line.is_empty()).map(frame).collect()
+    probe("frame=key_frame,best_effort_timestamp").lines().filter(|line| !line.is_empty()).map(frame).collect()
 }
 
 /// Time stamp, seconds and digest of each sample.

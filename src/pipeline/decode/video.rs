@@ -20,8 +20,8 @@ enum Pass {
     HandOver(String),
     /// A frame is interlaced: the frames beside it have to be decoded, too.
     Interlaced,
-    /// A key frame's time is known only from the frames between, so they have to be decoded, too.
-    Untimed,
+    /// Key frames were decoded alone, and one has no time or no whole picture by itself: what lies between is needed, too.
+    Between,
 }
 
 /// How a pass decodes.
@@ -55,8 +55,11 @@ pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usiz
                 tracing::info!(uri = exit.unit.name(), "interlaced: decoding again with the frames beside each");
                 How { deinterlace: Deinterlace::Flagged, ..how }
             }
-            Ok(Pass::Untimed) => {
-                tracing::info!(uri = exit.unit.name(), "key frames without times: decoding again with those between");
+            Ok(Pass::Between) => {
+                tracing::info!(
+                    uri = exit.unit.name(),
+                    "key frames do not stand alone: decoding again with the frames between"
+                );
                 How { between: true, ..how }
             }
             // Threads look ahead, and damage behind the last wanted frame is none of this unit's.
@@ -151,6 +154,7 @@ fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, 
         }
     }
     let end = match end {
+        Err(Halt::Bad(e)) if walk.left_out() && may_be_damage(&e) => Ok(Pass::Between),
         Err(Halt::Bad(e)) if !careful && walk.gave() && may_be_damage(&e) => Ok(Pass::Damaged),
         end => end,
     };
@@ -288,8 +292,8 @@ impl<'a, 'b> Walk<'a, 'b> {
             if stopping(self.exit.shared) {
                 return Err(Halt::Stopping);
             }
-            if self.reader.untimed() {
-                return Ok(Pass::Untimed);
+            if self.reader.untimed() || (self.reader.damaged() && self.left_out()) {
+                return Ok(Pass::Between);
             }
             if self.reader.damaged() && !self.careful {
                 return Ok(Pass::Damaged);
@@ -304,16 +308,17 @@ impl<'a, 'b> Walk<'a, 'b> {
             self.skip()?;
             meta = self.reader.advance()?;
         }
-        if self.reader.untimed() {
-            return Ok(Pass::Untimed);
+        let counters = self.reader.counters();
+        let without = self.reader.damaged() || counters.lost.unexplained > 0;
+        if self.reader.untimed() || (without && self.left_out()) {
+            return Ok(Pass::Between);
         }
         if self.reader.damaged() && !self.careful {
             return Ok(Pass::Damaged);
         }
         self.end()?;
-        let counters = self.reader.counters();
         // In a part that begins behind others, nothing may be wanted; and no key frame may be shown.
-        let needless = self.before.is_some() && counters.packets_fed == 0 || counters.between > 0;
+        let needless = self.before.is_some() && counters.packets_fed == 0 || self.left_out();
         if counters.decoded == 0 && !needless {
             let why = self.reader.first_error().unwrap_or_else(|| "it holds no picture".into());
             let text = format!("{}: no frame could be decoded: {why}", self.exit.unit.name());
@@ -324,6 +329,11 @@ impl<'a, 'b> Walk<'a, 'b> {
             tracing::warn!(uri = self.exit.unit.name(), "damaged: {warning}");
         }
         Ok(self.whole(warning))
+    }
+
+    /// Packets between key frames were not decoded. What looks like damage may be that.
+    fn left_out(&self) -> bool {
+        self.reader.counters().between > 0
     }
 
     fn whole(&mut self, warning: Option<String>) -> Pass {
