@@ -47,7 +47,7 @@ pub struct InputSpec {
     /// What is taken over HTTP, and how politely.
     #[serde(skip_serializing_if = "is_default")]
     pub http: Http,
-    /// A glob may match nothing: the job's `allow_empty`.
+    /// A glob may match nothing, and a list have no bytes: the job's `allow_empty`.
     #[serde(skip)]
     pub allow_empty: bool,
 }

@@ -56,7 +56,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 }
 
 /// How often a folder that others remove while it is made is made anew.
-const TRIES: u32 = 16;
+const TRIES: u32 = 256;
 
 /// Creates `folder` and the folders above it, each durable.
 pub fn create_folders(folder: &Path) -> Result<()> {
@@ -81,7 +81,10 @@ fn create_within(folder: &Path, tries: u32) -> Result<()> {
             }
         }
         Err(e) => Err(failed("create the folder", folder, &e)),
-        Ok(()) => sync_folder(parent),
+        Ok(()) => match sync_folder(parent) {
+            Err(_) if tries > 0 && !folder.is_dir() => create_within(folder, tries - 1),
+            synced => synced,
+        },
     }
 }
 
