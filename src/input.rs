@@ -129,9 +129,9 @@ fn glob(
     excluded: &walk::Excluded,
 ) -> Result<()> {
     let matches = walk::matches(pattern, excluded)?;
-    if matches.is_empty() {
+    if matches.is_empty() && !spec.allow_empty {
         return Err(Error::usage(format!(
-            "the input {uri} matches nothing: check the pattern (quoted from the shell?)"
+            "the input {uri} matches nothing: check the pattern (quoted from the shell?); --allow-empty lets it"
         )));
     }
     let form = lists::Form::of(pattern);

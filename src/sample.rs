@@ -109,6 +109,11 @@ impl Default for Sampling {
 const MAX_COUNT: u64 = 1 << 31;
 
 impl Sampling {
+    /// Only what the container flags as key has to be decoded: no frame is judged by others, or goes on with them.
+    pub fn keys_alone(&self) -> bool {
+        self.rule == Rule::Keyframes && self.clip.is_none()
+    }
+
     /// Checks what the types cannot: positive steps and counts, `start` before `end`.
     ///
     /// Errors: [`Error::usage`] naming the setting.

@@ -13,6 +13,8 @@ mod deinterlace;
 mod hardware;
 #[path = "run/inputs.rs"]
 mod inputs;
+#[path = "run/keyframes.rs"]
+mod keyframes;
 #[path = "run/memory.rs"]
 mod memory;
 #[path = "common/mount.rs"]

@@ -302,7 +302,12 @@ fn value(f: &Flag, mut parts: Vec<String>) -> Result<Value> {
         Many => Ok(parts.into()),
         Commas => {
             let all = parts.iter().flat_map(|p| p.split(',')).map(str::trim).filter(|p| !p.is_empty());
-            Ok(all.map(str::to_owned).collect::<Vec<_>>().into())
+            let all: Vec<_> = all.map(str::to_owned).collect();
+            // Without times another rule would choose.
+            if all.is_empty() && f.key == "sample.at" {
+                return Err(Error::usage("the list of times to sample at is empty"));
+            }
+            Ok(all.into())
         }
         Text => Ok(parts.pop().unwrap_or_default().into()),
         Number => {

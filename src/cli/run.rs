@@ -19,7 +19,7 @@ use super::progress::Progress;
 use super::{flags, print, say, variable};
 use crate::error::{Error, Result};
 use crate::finish;
-use crate::input::{self, Inputs};
+use crate::input::{self, InputSpec, Inputs};
 use crate::job::values::TaskShare;
 use crate::job::{Job, JobFile, Metadata};
 use crate::notice::{self, Listening};
@@ -58,7 +58,8 @@ pub fn list(job: &Job, out: Option<&Output>) -> Result<Inputs> {
         return Err(Error::usage("no input: give --input FILE, FOLDER, GLOB or LIST, or [input] uri in the job file"));
     }
     let output = out.and(job.file.output.uri.as_deref());
-    let inputs = input::list(&job.file.input, job.file.seed, output)?;
+    let spec = InputSpec { allow_empty: job.file.allow_empty, ..job.file.input.clone() };
+    let inputs = input::list(&spec, job.file.seed, output)?;
     if inputs.is_empty() && !job.file.allow_empty {
         return Err(Error::usage(format!(
             "no input: nothing to decode was found in {} ({} other files were ignored); --allow-empty makes this a success",

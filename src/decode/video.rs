@@ -140,6 +140,8 @@ pub struct Counters {
     pub corrupt: u64,
     /// Frames of a lead-in, decoded but not given.
     pub discarded: u64,
+    /// Packets that were left out where key samples alone are decoded.
+    pub between: u64,
     /// Seeks and jumps that were made.
     pub seeks: u64,
     /// Packets of those decoded that gave no picture: `packets + extra = decoded + lost`.
@@ -213,6 +215,12 @@ pub struct VideoReader {
     /// A packet that was read in advance is waiting in `packet`.
     waiting: bool,
     draining: bool,
+    /// The decoder was given a packet since it was last emptied.
+    filled: bool,
+    /// It is emptied so that the packet waiting is the first that it knows of.
+    anew: bool,
+    /// A key packet without a time came where key samples alone are decoded.
+    untimed: bool,
     /// Place in decoding order of the last packet that is needed before the next jump.
     stop: Option<usize>,
     /// It was reached: the decoder gives what it holds, and is to be begun elsewhere.
@@ -297,6 +305,9 @@ impl VideoReader {
             cursor: Some(0),
             waiting: false,
             draining: false,
+            filled: false,
+            anew: false,
+            untimed: false,
             stop: None,
             stopped: false,
             ended: false,
@@ -354,6 +365,12 @@ impl VideoReader {
     /// end that is not the orderly one. What such a reader gave may differ with the number of threads.
     pub fn damaged(&self) -> bool {
         self.faults > 0 || self.decoder.complaints().0 > 0
+    }
+
+    /// Key samples alone were to be decoded, but the container gives one of them no time, which then follows only from the
+    /// frames before it. Reading has ended; what it gave may have wrong times.
+    pub fn untimed(&self) -> bool {
+        self.untimed
     }
 
     /// Goes to the next frame in presentation order without converting it; `None` at the end.

@@ -262,6 +262,10 @@ impl List<'_> {
     fn delimited(&mut self, file: File, delimiter: u8) -> Result<()> {
         let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).buffer_capacity(BUFFER).from_reader(file);
         let header = reader.headers().map_err(|e| self.unreadable(e))?.clone();
+        // A file of no bytes may be one that a program wrote that had nothing to list, or one that was lost on the way.
+        if header.is_empty() && self.spec.allow_empty {
+            return Ok(());
+        }
         let roles = self.header(header.iter())?;
         let mut record = csv::StringRecord::new();
         // The reader's own errors name the line.

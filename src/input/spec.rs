@@ -47,6 +47,9 @@ pub struct InputSpec {
     /// What is taken over HTTP, and how politely.
     #[serde(skip_serializing_if = "is_default")]
     pub http: Http,
+    /// A glob may match nothing, and a list have no bytes: the job's `allow_empty`.
+    #[serde(skip)]
+    pub allow_empty: bool,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -94,6 +97,7 @@ impl Default for InputSpec {
             split: Vec::new(),
             store: Settings::default(),
             http: Http::default(),
+            allow_empty: false,
         }
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn cuts(
 pub fn uncut(job: &Job) -> Option<&'static str> {
     match job.sampling.rule {
         _ if job.best().is_some() => Some("the best frames of a video are the best of all of it"),
-        Rule::Keyframes => Some("key frames alone are decoded, which costs little"),
+        _ if job.sampling.keys_alone() => Some("key frames alone are decoded, which costs little"),
         Rule::Scenes(_) => Some("a scene is judged by the frames around it, and may be as long as the video"),
         _ => None,
     }

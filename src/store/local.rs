@@ -55,24 +55,36 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     }
 }
 
+/// How often a folder that others remove while it is made is made anew.
+const TRIES: u32 = 256;
+
 /// Creates `folder` and the folders above it, each durable.
 pub fn create_folders(folder: &Path) -> Result<()> {
+    create_within(folder, TRIES)
+}
+
+fn create_within(folder: &Path, tries: u32) -> Result<()> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());
     }
     let parent = folder.parent().unwrap_or(Path::new(""));
-    create_folders(parent)?;
+    create_within(parent, tries)?;
     match fs::create_dir(folder) {
         Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
             match fs::symlink_metadata(folder) {
                 Ok(there) if there.is_dir() || folder.is_dir() => Ok(()),
                 Ok(_) => Err(failed("create the folder", folder, &e)),
-                // Someone just removed it, or its parent, which had nothing in them.
-                Err(_) => create_folders(folder),
+                // Someone just removed it, or its parent, which had nothing in them. Below /proc, or in a current
+                // folder that was removed, there is never one.
+                Err(_) if tries > 0 => create_within(folder, tries - 1),
+                Err(_) => Err(failed("create the folder", folder, &e)),
             }
         }
         Err(e) => Err(failed("create the folder", folder, &e)),
-        Ok(()) => sync_folder(parent),
+        Ok(()) => match sync_folder(parent) {
+            Err(_) if tries > 0 && !folder.is_dir() => create_within(folder, tries - 1),
+            synced => synced,
+        },
     }
 }
 

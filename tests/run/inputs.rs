@@ -118,6 +118,7 @@ fn wrong_use_starts_nothing() {
         &["run", "-i", empty, "-o", out, "--limit", "0"],
         &["run", "-i", empty, "-o", out, "--detect", "m.onnx"],
         &["run", "--no-such-flag"],
+        &["run", "-i", empty, "-o", out, "--allow-empty", "--at", ""],
         &["status", empty],
     ] {
         let output = framemill(args);
@@ -129,6 +130,28 @@ fn wrong_use_starts_nothing() {
     assert_eq!(framemill(&forbidden).status.code(), Some(69));
     let allowed = framemill(&["run", "-i", empty, "-o", out, "--allow-empty"]);
     assert!(allowed.status.success(), "{}", errors(&allowed));
+}
+
+#[test]
+fn globs_and_lists_may_hold_nothing_where_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (glob, csv, missing, photos) = (name("*.jpg"), name("list.csv"), name("a.jpg"), fixtures().join("photos"));
+    std::fs::write(&csv, "").unwrap();
+    for (inputs, code) in [
+        (vec![&glob[..]], Some(0)),
+        (vec![&csv[..]], Some(0)),
+        (vec![&glob[..], &csv[..], photos.to_str().unwrap()], Some(0)),
+        // What is named in so many words has to be there.
+        (vec![&glob[..], &missing[..]], Some(2)),
+    ] {
+        let out = name(&format!("out-{}", inputs.len() + inputs.concat().len()));
+        let allowed = framemill(&job(&inputs, &out, &["--allow-empty"]));
+        assert_eq!(allowed.status.code(), code, "{inputs:?}: {}", errors(&allowed));
+        assert_eq!(Path::new(&out).exists(), code == Some(0));
+        let refused = framemill(&job(&inputs, &name("refused"), &[]));
+        assert_eq!(refused.status.code(), Some(2), "{inputs:?}: {}", errors(&refused));
+    }
 }
 
 /// Copies some of the project's own media.

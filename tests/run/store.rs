@@ -52,3 +52,12 @@ fn a_folder_that_must_not_be_written_is_named() {
     disk.change("ro");
     assert!(framemill(&["verify", out.to_str().unwrap()]).status.success());
 }
+
+/// Where no folder can ever be made, that is an error, not an endless try.
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let photos = fixtures().join("photos");
+    let output = framemill(&job(&[photos.to_str().unwrap()], "/proc/nowhere/out", &[]));
+    assert_eq!(output.status.code(), Some(74), "{}", errors(&output));
+    assert!(errors(&output).contains("/proc/nowhere"), "{}", errors(&output));
+}

@@ -169,7 +169,7 @@ impl VideoReader {
         self.decoder.flush();
         self.ledger.leave();
         self.waiting = false;
-        self.draining = false;
+        (self.draining, self.filled, self.anew) = (false, false, false);
         (self.stop, self.stopped) = (None, false);
         self.ended = false;
     }
@@ -218,7 +218,7 @@ impl VideoReader {
     }
 
     /// True where the key sample waiting in `packet` needs nothing from before it.
-    fn clean_start(&self) -> bool {
+    pub(super) fn clean_start(&self) -> bool {
         match self.info.codec.as_str() {
             "h264" | "hevc" => self.nals.is_some_and(|n| n.clean_start(self.packet.data())),
             _ => true,

@@ -17,6 +17,10 @@ impl VideoReader {
                     self.lost(None);
                     self.go_on()?;
                 }
+                Receive::End | Receive::Hungry if self.anew => {
+                    self.decoder.flush();
+                    (self.anew, self.draining) = (false, false);
+                }
                 Receive::End => self.end(),
                 Receive::Hungry if self.draining => self.end(),
                 Receive::Hungry => {
@@ -102,10 +106,17 @@ impl VideoReader {
         let next = self.cursor.map(|cursor| cursor - usize::from(self.waiting));
         self.stopped = next.zip(self.stop).is_some_and(|(next, stop)| next > stop);
         if self.stopped || !self.fetch()? {
-            self.draining = true;
-            if let Err(error) = self.decoder.send(None) {
-                self.fault(error);
-            }
+            self.drain();
+            return Ok(());
+        }
+        if self.options.keyframes_only && self.packet.pts().is_none() {
+            (self.untimed, self.ended) = (true, true);
+            return Ok(());
+        }
+        // Decoders of H.264 and HEVC tell the order of such pictures by what lies between them, which was left out.
+        self.anew = self.options.keyframes_only && self.filled && !self.clean_start();
+        if self.anew {
+            self.drain();
             return Ok(());
         }
         self.waiting = false;
@@ -131,10 +142,19 @@ impl VideoReader {
             return Ok(());
         }
         self.counters.packets_fed += 1;
+        self.filled = true;
         if let Err(error) = self.decoder.send(Some(&self.packet)) {
             self.fault(error);
         }
         Ok(())
+    }
+
+    /// Asks the decoder for all that it still holds.
+    fn drain(&mut self) {
+        (self.draining, self.filled) = (true, false);
+        if let Err(error) = self.decoder.send(None) {
+            self.fault(error);
+        }
     }
 
     /// Reads the next packet that is to be decoded into `packet`; false at the end.
@@ -158,6 +178,7 @@ impl VideoReader {
                         self.waiting = true;
                         return Ok(true);
                     }
+                    self.counters.between += 1;
                 }
             }
         }

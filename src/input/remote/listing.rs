@@ -182,9 +182,9 @@ fn glob(remote: &Remote, table: &mut Table, spec: &InputSpec, bucket: &Bucket, u
     let mut found = search.found;
     found.sort_unstable_by(|a, b| a.location.as_ref().cmp(b.location.as_ref()));
     found.dedup_by(|a, b| a.location == b.location);
-    if found.is_empty() {
+    if found.is_empty() && !spec.allow_empty {
         return Err(Error::usage(format!(
-            "the input {uri} matches nothing: check the pattern (quoted from the shell?)"
+            "the input {uri} matches nothing: check the pattern (quoted from the shell?); --allow-empty lets it"
         )));
     }
     let form = Form::of(pattern);

@@ -20,6 +20,8 @@ enum Pass {
     HandOver(String),
     /// A frame is interlaced: the frames beside it have to be decoded, too.
     Interlaced,
+    /// Key frames were decoded alone, and one has no time or no whole picture by itself: what lies between is needed, too.
+    Between,
 }
 
 /// How a pass decodes.
@@ -29,6 +31,8 @@ struct How {
     threads: usize,
     careful: bool,
     deinterlace: Deinterlace,
+    /// What lies between key frames is decoded though key frames alone are wanted.
+    between: bool,
 }
 
 pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usize) -> Result<Done, Halt> {
@@ -37,7 +41,7 @@ pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usiz
         job::Deinterlace::Auto | job::Deinterlace::Off => Deinterlace::Off,
         job::Deinterlace::Bwdif => Deinterlace::All,
     };
-    let mut how = How { decoder: exit.shared.decoder, threads, careful: false, deinterlace };
+    let mut how = How { decoder: exit.shared.decoder, threads, careful: false, deinterlace, between: false };
     loop {
         // What makes damaged videos decode alike everywhere.
         let careful = How { decoder: Demand::Software, threads: 1, careful: true, ..how };
@@ -50,6 +54,13 @@ pub(super) fn decode(exit: &mut Exit, source: Arc<dyn ByteSource>, threads: usiz
             Ok(Pass::Interlaced) => {
                 tracing::info!(uri = exit.unit.name(), "interlaced: decoding again with the frames beside each");
                 How { deinterlace: Deinterlace::Flagged, ..how }
+            }
+            Ok(Pass::Between) => {
+                tracing::info!(
+                    uri = exit.unit.name(),
+                    "key frames do not stand alone: decoding again with the frames between"
+                );
+                How { between: true, ..how }
             }
             // Threads look ahead, and damage behind the last wanted frame is none of this unit's.
             Ok(Pass::Damaged) if how.threads > 1 && !to_the_end(exit) => {
@@ -78,7 +89,7 @@ fn to_the_end(exit: &Exit) -> bool {
 fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, Halt> {
     let job = exit.shared.job;
     let sampling = part(&job.sampling, &exit.unit);
-    let How { mut decoder, threads, careful, deinterlace } = how;
+    let How { mut decoder, threads, careful, deinterlace, between } = how;
     let fields = deinterlace != Deinterlace::Off;
     if let (Demand::Hardware(kind), true) = (decoder, fields) {
         fall_back(exit, kind, "frames are deinterlaced in software, so they are decoded there")?;
@@ -90,7 +101,7 @@ fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, 
         stream: job.file.sample.stream,
         threads,
         max_pixels: job.file.max_pixels,
-        keyframes_only: sampling.rule == Rule::Keyframes && !fields,
+        keyframes_only: sampling.keys_alone() && !fields && !between,
         concealment_fixed: careful,
         decoder,
         // Scenes are found on the host, where every frame comes to.
@@ -146,6 +157,7 @@ fn pass(exit: &mut Exit, source: Arc<dyn ByteSource>, how: How) -> Result<Pass, 
         }
     }
     let end = match end {
+        Err(Halt::Bad(e)) if walk.left_out() && may_be_damage(&e) => Ok(Pass::Between),
         Err(Halt::Bad(e)) if !careful && walk.gave() && may_be_damage(&e) => Ok(Pass::Damaged),
         end => end,
     };
@@ -284,6 +296,9 @@ impl<'a, 'b> Walk<'a, 'b> {
             if stopping(self.exit.shared) {
                 return Err(Halt::Stopping);
             }
+            if self.reader.untimed() || (self.reader.damaged() && self.left_out()) {
+                return Ok(Pass::Between);
+            }
             if self.reader.damaged() && !self.careful {
                 return Ok(Pass::Damaged);
             }
@@ -297,13 +312,17 @@ impl<'a, 'b> Walk<'a, 'b> {
             self.skip()?;
             meta = self.reader.advance()?;
         }
+        let counters = self.reader.counters();
+        let without = self.reader.damaged() || counters.lost.unexplained > 0;
+        if self.reader.untimed() || (without && self.left_out()) {
+            return Ok(Pass::Between);
+        }
         if self.reader.damaged() && !self.careful {
             return Ok(Pass::Damaged);
         }
         self.end()?;
-        let counters = self.reader.counters();
-        // In a part that begins behind others, nothing may be wanted.
-        let needless = self.before.is_some() && counters.packets_fed == 0;
+        // In a part that begins behind others, nothing may be wanted; and no key frame may be shown.
+        let needless = self.before.is_some() && counters.packets_fed == 0 || self.left_out();
         if counters.decoded == 0 && !needless {
             let why = self.reader.first_error().unwrap_or_else(|| "it holds no picture".into());
             let text = format!("{}: no frame could be decoded: {why}", self.exit.unit.name());
@@ -314,6 +333,11 @@ impl<'a, 'b> Walk<'a, 'b> {
             tracing::warn!(uri = self.exit.unit.name(), "damaged: {warning}");
         }
         Ok(self.whole(warning))
+    }
+
+    /// Packets between key frames were not decoded. What looks like damage may be that.
+    fn left_out(&self) -> bool {
+        self.reader.counters().between > 0
     }
 
     fn whole(&mut self, warning: Option<String>) -> Pass {
@@ -449,7 +473,14 @@ impl<'a, 'b> Walk<'a, 'b> {
         let mut back = second;
         loop {
             let target = wanted.saturating_sub(back);
-            if target <= t0 || !self.indexed()? {
+            if !self.indexed()? {
+                return Ok(self.reader.advance()?);
+            }
+            if target <= t0 {
+                // What was looked at before is behind the reader.
+                if back > second {
+                    self.reader.seek_before(i64::MIN)?;
+                }
                 return Ok(self.reader.advance()?);
             }
             self.reader.seek_before(target)?;
