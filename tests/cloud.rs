@@ -9,6 +9,8 @@ mod faults;
 mod http;
 #[path = "common/python.rs"]
 mod python;
+#[path = "cloud/roles.rs"]
+mod roles;
 #[path = "cloud/s3.rs"]
 mod s3;
 #[path = "cloud/secrets.rs"]

@@ -115,8 +115,16 @@ fn credentials(
         }
         Credentials::None => {}
     }
-    if set(Key::ContainerCredentialsRelativeUri) || set(Key::ContainerCredentialsFullUri) {
-        return Ok(builder);
+    match (set(Key::ContainerCredentialsFullUri), set(Key::ContainerAuthorizationTokenFile)) {
+        _ if set(Key::ContainerCredentialsRelativeUri) => return Ok(builder),
+        (true, true) => return Ok(builder),
+        (true, false) => {
+            return Err(Error::usage(
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI is set without AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE, which has to name \
+                 the file of the token: set that, or credentials of another kind",
+            ));
+        }
+        (false, _) => {}
     }
     let disabled = env::var("AWS_EC2_METADATA_DISABLED").is_ok_and(|v| v.eq_ignore_ascii_case("true"));
     let metadata = env::var("AWS_EC2_METADATA_SERVICE_ENDPOINT").unwrap_or_else(|_| METADATA.into());
