@@ -36,7 +36,7 @@ use serde_json::{Value, json};
 use crate::backend::{Backend, Log, device};
 use crate::decode::hardware;
 use crate::decode::route::Demand;
-use crate::error::{Error, RejectKind, Result};
+use crate::error::{Class, Error, RejectKind, Result};
 use crate::input::Sources;
 use crate::job::values::TaskShare;
 use crate::job::{Fallback, Job, Mix};
@@ -489,7 +489,7 @@ pub fn run(
     let _ = std::fs::remove_dir(shared.spool_folder());
     match shared.first_error() {
         // Whoever finished the job meanwhile swept what this worker had begun.
-        Err(e) if e.exit_code() == 74 && finished(&shared, plans)? => tracing::info!("others have done all: {e}"),
+        Err(e) if e.class == Class::Store && finished(&shared, plans)? => tracing::info!("others have done all: {e}"),
         other => other?,
     }
     outcome.left = std::mem::take(&mut *lock(&shared.left));

@@ -787,7 +787,7 @@ impl Decoder {
 
     /// Gives it a packet, or with `None` the end. Err: decoding failed; the packet is used up all the same.
     pub fn send(&mut self, packet: Option<&Packet>) -> std::result::Result<(), String> {
-        let reminder = packet.and_then(|packet| self.reminder(packet));
+        let reminder = packet.map(|packet| self.reminder(packet)).transpose()?.flatten();
         let packet = reminder.as_ref().or(packet);
         // SAFETY: both are valid; the decoder takes its own reference.
         let code = unsafe { avcodec_send_packet(self.context, packet.map_or(ptr::null(), |p| p.0)) };

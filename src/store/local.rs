@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use sha2::{Digest, Sha256};
 
-use super::scratch::{SWEPT, unique};
+use super::scratch::{unique, unswept};
 use super::{Created, Fetched, Object, Source, Store, differs, hex, listing_digest, unsound};
 use crate::error::{Error, Result};
 
@@ -181,16 +181,9 @@ fn create_only(path: &Path, bytes: &[u8], temporary: impl Fn() -> Temporary) -> 
     }
 }
 
-/// Does `write` by way of a temporary, and by another where that is swept meanwhile by whoever finishes the job.
+/// Does `write` by way of a temporary.
 fn by_way_of<T>(temporary: impl Fn() -> Temporary, write: impl Fn(&Temporary) -> Result<T>) -> Result<T> {
-    for _ in 0..SWEPT {
-        let temporary = temporary();
-        match write(&temporary) {
-            Err(_) if temporary.swept && identity(&temporary.path).is_none() => {}
-            done => return done,
-        }
-    }
-    write(&temporary())
+    unswept(|| Ok(temporary()), |temporary| temporary.swept && identity(&temporary.path).is_none(), write)
 }
 
 /// Writes `path` whole or not at all, in place of what was there. For files that are no part of an output.

@@ -27,7 +27,24 @@ pub fn unique() -> String {
 }
 
 /// How often a temporary may be swept under the writer's hands before that is an error.
-pub const SWEPT: u32 = 20;
+const SWEPT: u32 = 20;
+
+/// Does `work` with what `make` makes, and again with another where that `is_gone` meanwhile: swept by whoever finished the
+/// job.
+pub fn unswept<T, R>(
+    make: impl Fn() -> Result<T>,
+    is_gone: impl Fn(&T) -> bool,
+    work: impl Fn(&T) -> Result<R>,
+) -> Result<R> {
+    for _ in 0..SWEPT {
+        let temporary = make()?;
+        match work(&temporary) {
+            Err(_) if is_gone(&temporary) => {}
+            done => return done,
+        }
+    }
+    work(&make()?)
+}
 
 /// A folder of temporaries, `WORKER/NAME` below an output's scratch; gone when dropped.
 #[derive(Debug)]
@@ -54,14 +71,7 @@ impl Scratch {
 
     /// Does `work` in a fresh folder, and again in another where that is swept meanwhile by whoever finishes the job.
     pub fn within<T>(scratch: &Path, worker: &str, name: &str, work: impl Fn(&Scratch) -> Result<T>) -> Result<T> {
-        for _ in 0..SWEPT {
-            let folder = Scratch::new(scratch, worker, name)?;
-            match work(&folder) {
-                Err(_) if !folder.0.exists() => {}
-                done => return done,
-            }
-        }
-        work(&Scratch::new(scratch, worker, name)?)
+        unswept(|| Scratch::new(scratch, worker, name), |folder| !folder.0.exists(), work)
     }
 
     /// Where a temporary of that name lies.
@@ -97,9 +107,10 @@ fn stamp(folder: &Path) -> Option<SystemTime> {
 }
 
 /// Removes what processes that are gone left in a scratch: all of this host's that do not live any more. Of other hosts all,
-/// where nothing is of use to anyone `any_more`, and else what is older than an hour, by the clock of the folder: this
-/// machine's may be wrong. An engine whose supervisor was killed may just be ending: it is waited for a moment.
-pub fn sweep(scratch: &Path, any_more: bool) -> Result<()> {
+/// where the job is `finished` and nothing is of use to anyone any more, and else what is older than an hour, by the clock of
+/// the folder: this machine's may be wrong. An engine whose supervisor was killed may just be ending: it is waited for a
+/// moment.
+pub fn sweep(scratch: &Path, finished: bool) -> Result<()> {
     let own = format!("{}-", host());
     for wait in [0, 50, 200, 500, 1000, 2000] {
         std::thread::sleep(Duration::from_millis(wait));
@@ -112,7 +123,7 @@ pub fn sweep(scratch: &Path, any_more: bool) -> Result<()> {
                 // A restarted container has its predecessor's name and often its process id.
                 Some(pid) if pid == std::process::id() => parts.next() != Some(&process()),
                 Some(pid) => !Path::new("/proc").join(pid.to_string()).exists(),
-                None if any_more => true,
+                None if finished => true,
                 None => {
                     let changed = fs::metadata(&path).and_then(|m| m.modified()).ok();
                     let age = stamp(scratch).zip(changed).and_then(|(now, then)| now.duration_since(then).ok());

@@ -112,16 +112,18 @@ fn a_container_holds_what_a_folder_holds_whatever_is_killed() {
         azurite.done(&job(&inputs, folder.to_str().unwrap(), &more));
         let (expected, uri) = (tree(&folder), format!("az://media/{name}"));
         let args = job(&inputs, &uri, &more);
-        let mut random = Random(5);
+        let (mut random, mut hit) = (Random(5), 0);
         for _ in 0..3 {
             let mut child = azurite.program().args(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             std::thread::sleep(Duration::from_millis(random.below(1500)));
             let _ = child.kill();
-            println!("{name}: {}", child.wait().unwrap());
+            hit += usize::from(!child.wait().unwrap().success());
         }
+        println!("{name}: {hit} kills hit");
         azurite.done(&args);
         azurite.done(&["verify", &uri]);
         assert_eq!(azurite.digests(name), expected, "{name}");
+        assert!(hit > 0 || name == "small", "no kill hit");
         // Done already: nothing changes.
         azurite.done(&args);
         assert_eq!(azurite.digests(name), expected, "{name}");

@@ -65,7 +65,7 @@ fn roles_of_instances_and_pods_give_the_keys() {
     let output = pod(Some(&token));
     assert!(output.status.success(), "{}", errors(&output));
     signed("AKIAPOD");
-    // Without the file nobody asks for minutes who is not there.
+    // Without the file the metadata service would be asked, which is not there.
     let output = pod(None);
     assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
     assert!(errors(&output).contains("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"), "{}", errors(&output));

@@ -49,7 +49,7 @@ impl Google {
         self.bucket.lock().unwrap().write(name, content.to_vec());
     }
 
-    /// Digests of all objects below a prefix but reports and others' temporaries, by their names below it.
+    /// Digests of all objects below a prefix but reports, by their names below it.
     pub fn digests(&self, prefix: &str) -> BTreeMap<String, String> {
         let bucket = self.bucket.lock().unwrap();
         let below = bucket.objects.iter().filter_map(|(name, object)| Some((name.strip_prefix(prefix)?, object)));

@@ -142,6 +142,12 @@ fn turn(file: &Path, to: &Path) {
     std::fs::write(to, bytes).unwrap();
 }
 
+/// What the report says of hardware's sessions.
+fn sessions(report: &Value) -> Value {
+    let all = report["decoders"].as_array().unwrap();
+    all.iter().find(|d| d["decoder"] != "software").map_or(Value::Null, |d| d["sessions"].clone())
+}
+
 #[test]
 fn sessions_are_used_again_for_files_of_the_same_parameters_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -174,7 +180,7 @@ fn sessions_are_used_again_for_files_of_the_same_parameters_alone() {
         let args = job(&[clips.to_str().unwrap()], out.to_str().unwrap(), &more);
         let output = program().args(args).env("FRAMEMILL_TEST_DECODER", fault).output().unwrap();
         assert!(output.status.success(), "{}", errors(&output));
-        (tree(&out), report(&output)["decoders"][0]["sessions"].clone())
+        (tree(&out), sessions(&report(&output)))
     };
     for (i, rule) in
         [&["--all"][..], &["--every", "300ms"], &["--every", "500ms", "--start", "0.7s"]].iter().enumerate()
@@ -185,8 +191,20 @@ fn sessions_are_used_again_for_files_of_the_same_parameters_alone() {
         assert_eq!(found, expected, "{rule:?}");
         let told = (sessions["opened"].as_u64().unwrap(), sessions["reused"].as_u64().unwrap());
         assert_eq!(told, (kinds, files - kinds), "{rule:?}");
-        // What met damage is not used again: the control.
         let (found, _) = run(format!("corrupt{i}"), "test", "corrupt:2", rule);
         assert_eq!(found, expected, "{rule:?}");
+    }
+    // What met damage is not used again: behind a damaged clip another session is opened.
+    if clips.join("1a.mp4").exists() {
+        let mut bytes = std::fs::read(clips.join("1a.mp4")).unwrap();
+        let data = bytes.windows(4).position(|name| name == b"mdat").unwrap();
+        let middle = data + (bytes.len() - data) / 3;
+        bytes[middle..][..2000].fill(0);
+        std::fs::write(clips.join("1aa.mp4"), bytes).unwrap();
+        let (expected, _) = run("damaged".into(), "software", "none", &["--all"]);
+        let (found, sessions) = run("damaged-test".into(), "test", "none", &["--all"]);
+        assert_eq!(found, expected);
+        let told = (sessions["opened"].as_u64().unwrap(), sessions["reused"].as_u64().unwrap());
+        assert_eq!(told, (kinds + 1, files - kinds));
     }
 }

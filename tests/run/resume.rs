@@ -87,6 +87,32 @@ fn killed_runs_end_as_undisturbed_ones() {
     assert!(hit > 3 && resumed > 1, "{hit} hit, {resumed} resumed");
 }
 
+/// Who kills from outside may kill often before that counts against the input that was being decoded.
+#[test]
+fn only_the_fifth_kill_condemns_an_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let (photos, out) = (fixtures().join("photos"), dir.path().join("out"));
+    let args = job(&[photos.to_str().unwrap()], out.to_str().unwrap(), &["--threads", "1"]);
+    let mut command = program();
+    command.args(&args).env("FRAMEMILL_TEST_SLEEP", "gray.jpg").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let (mut killed, begun) = (Vec::new(), std::time::Instant::now());
+    while child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} engines were killed", killed.len());
+        // Long enough for an engine to get to the photo that keeps it.
+        std::thread::sleep(Duration::from_millis(800));
+        if let Some(engine) = children(child.id()).first().filter(|engine| !killed.contains(*engine)) {
+            signal(*engine, "KILL");
+            killed.push(*engine);
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(killed.len() >= 5, "{} kills condemned", killed.len());
+    let rejects = report(&framemill(&["rejects", out.to_str().unwrap(), "--json"]));
+    let crashed = rejects["kinds"]["crash"].as_array().unwrap();
+    assert!(crashed.len() == 1 && crashed[0]["uri"].as_str().unwrap().contains("gray.jpg"), "{rejects}");
+}
+
 /// Every shard that can be seen ends as a tar ends.
 fn no_torn_file(out: &Path) {
     for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {

@@ -80,11 +80,9 @@ impl Sessions {
     /// Keeps a decoder that is done with its file; the one that was idle longest makes room.
     pub(super) fn keep(&self, hardware: &Hardware, options: &VideoOptions, decoder: Decoder) {
         let mut idle = self.idle();
-        if idle.len() == self.most && !idle.is_empty() {
+        idle.push((settings(hardware, options), decoder));
+        if idle.len() > self.most {
             idle.remove(0);
-        }
-        if self.most > 0 {
-            idle.push((settings(hardware, options), decoder));
         }
     }
 }

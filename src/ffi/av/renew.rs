@@ -80,30 +80,28 @@ impl Decoder {
         code >= 0
     }
 
-    /// A packet that brings the extradata again, where the decoder is to be reminded of it.
-    pub(super) fn reminder(&mut self, packet: &Packet) -> Option<Packet> {
-        if std::mem::replace(&mut self.reminded, true) {
-            return None;
-        }
+    /// A packet that brings the extradata again, where the decoder is to be reminded of it. Err: there is no memory for it.
+    pub(super) fn reminder(&mut self, packet: &Packet) -> std::result::Result<Option<Packet>, String> {
         // SAFETY: valid while the decoder is.
         let extradata = extradata(unsafe { &*self.parameters.0 });
-        if extradata.is_empty() {
-            return None;
+        if std::mem::replace(&mut self.reminded, true) || extradata.is_empty() {
+            return Ok(None);
         }
+        let full = || "no memory to remind a decoder of its parameters".to_string();
         // SAFETY: a valid packet; the copy shares its bytes.
         let copy = unsafe { av_packet_clone(packet.0) };
         if copy.is_null() {
-            return None;
+            return Err(full());
         }
-        let copy = Packet(copy);
-        let kind = AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA;
-        // SAFETY: the packet is ours; what comes back has room for so many bytes.
+        let (copy, kind) = (Packet(copy), AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA);
+        // SAFETY: the packet is ours; what comes back is null or has room for so many bytes.
         unsafe {
             let room = av_packet_new_side_data(copy.0, kind, extradata.len());
-            if !room.is_null() {
-                ptr::copy_nonoverlapping(extradata.as_ptr(), room, extradata.len());
+            if room.is_null() {
+                return Err(full());
             }
+            ptr::copy_nonoverlapping(extradata.as_ptr(), room, extradata.len());
         }
-        Some(copy)
+        Ok(Some(copy))
     }
 }
