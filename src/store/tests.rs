@@ -193,22 +193,39 @@ fn what_processes_that_are_gone_left_is_swept() {
 
 #[test]
 fn many_write_by_way_of_one_folder_that_comes_and_goes() {
+    /// Tells that its thread has ended, by a panic too: else the one that sweeps would wait for ever.
+    struct Steps<'a>(&'a AtomicUsize);
+    impl Drop for Steps<'_> {
+        fn drop(&mut self) {
+            self.0.store(usize::MAX, Ordering::Relaxed);
+        }
+    }
     for Fresh { out, .. } in stores() {
-        let (out, working) = (&out, &AtomicUsize::new(4));
+        let (out, done) = (&out, &[const { AtomicUsize::new(0) }; 4]);
         std::thread::scope(|scope| {
-            for i in 0..4 {
+            for (i, done) in done.iter().enumerate() {
                 scope.spawn(move || {
+                    let steps = Steps(done);
                     for j in 0..100 {
                         assert_eq!(out.create_only(&format!("a/{i}-{j}"), b"x").unwrap(), Created::Written);
                         out.replace(&format!("b/{j}"), b"y").unwrap();
+                        steps.0.fetch_add(1, Ordering::Relaxed);
                     }
-                    working.fetch_sub(1, Ordering::Relaxed);
                 });
             }
-            // Who finishes the job elsewhere takes all of it away.
+            // Who finishes the job elsewhere takes all of it away, but not again and again from the same write, however slow
+            // the disk is: each has moved on before the next time.
             scope.spawn(move || {
-                while working.load(Ordering::Relaxed) > 0 {
-                    let _ = fs::remove_dir_all(out.scratch());
+                let mut swept = 0;
+                loop {
+                    let slowest = done.iter().map(|done| done.load(Ordering::Relaxed)).min().unwrap_or(usize::MAX);
+                    if slowest == usize::MAX {
+                        break;
+                    }
+                    if slowest > swept {
+                        let _ = fs::remove_dir_all(out.scratch());
+                        swept = slowest;
+                    }
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }
             });
