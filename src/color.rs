@@ -218,9 +218,35 @@ impl Color {
     }
 }
 
+/// R, G, B and A over an opaque `background`: (c*a + bg*(255-a)) / 255, rounded to nearest.
+pub fn over([r, g, b, a]: [u8; 4], background: [u8; 3]) -> [u8; 3] {
+    let a = u32::from(a);
+    let mix = |c: u8, bg: u8| ((u32::from(c) * a + u32::from(bg) * (255 - a) + 127) / 255) as u8;
+    [mix(r, background[0]), mix(g, background[1]), mix(b, background[2])]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn alpha_is_rounded_to_nearest() {
+        let mut truncation_differs = 0;
+        for c in 0..=255u8 {
+            for a in 0..=255u8 {
+                for bg in [0u8, 1, 77, 128, 255] {
+                    let exact = (f64::from(c) * f64::from(a) + f64::from(bg) * (255.0 - f64::from(a))) / 255.0;
+                    let [got, ..] = over([c, 0, 0, a], [bg, 0, 0]);
+                    assert!((f64::from(got) - exact).abs() <= 0.5, "{c} {a} {bg}: {got} for {exact}");
+                    truncation_differs += usize::from(exact as u8 != got);
+                }
+            }
+        }
+        // Negative control: the same test would catch a formula that truncates.
+        assert!(truncation_differs > 1000);
+        assert_eq!(over([10, 20, 30, 255], [9, 9, 9]), [10, 20, 30]);
+        assert_eq!(over([10, 20, 30, 0], [7, 8, 9]), [7, 8, 9]);
+    }
 
     #[test]
     fn silence_is_named() {

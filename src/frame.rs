@@ -152,6 +152,9 @@ pub struct Frame {
     pub format: PixelFormat,
     /// Its planes, in the order of the format; none where they are on a device.
     pub planes: Vec<Plane>,
+    /// How opaque each pixel is, 0 to 255, where not all are: colours are not multiplied by it. Such a frame is laid over
+    /// the job's background before a device sees it.
+    pub alpha: Option<Plane>,
     /// Its samples on a device.
     pub surface: Option<Arc<dyn Surface>>,
     /// What the numbers mean.
@@ -214,7 +217,7 @@ impl Frame {
     }
     /// Bytes of all planes in host memory.
     pub fn bytes(&self) -> usize {
-        self.planes.iter().map(|p| p.data.len()).sum()
+        self.planes.iter().chain(&self.alpha).map(|p| p.data.len()).sum()
     }
     /// An interleaved RGB picture without padding.
     pub fn rgb(width: u32, height: u32, data: Vec<u8>) -> Frame {
@@ -224,6 +227,7 @@ impl Frame {
             height,
             format: PixelFormat::Rgb8,
             planes: vec![Plane { data: data.into(), stride: width as usize * 3 }],
+            alpha: None,
             surface: None,
             color: Color::srgb(),
             orientation: Orientation::UPRIGHT,

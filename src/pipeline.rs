@@ -33,6 +33,7 @@ use crossbeam_channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, Log, device};
 use crate::decode::hardware;
 use crate::decode::route::Demand;
@@ -247,6 +248,8 @@ struct Shared<'a> {
     /// The device reads frames where a decoder left them on it.
     surfaces: bool,
     decoders: Decoders,
+    /// Lays transparent frames over the background, the same whatever device the others go to.
+    cpu: Cpu,
     /// Hardware's, kept between files.
     #[cfg(feature = "ffmpeg")]
     sessions: Arc<crate::decode::video::Sessions>,
@@ -304,6 +307,7 @@ impl<'a> Shared<'a> {
             sources: Sources::new(&job.file.input, memory / 8, job.threads).within(limit),
             surfaces,
             decoders: Decoders::default(),
+            cpu: Cpu::new(),
             #[cfg(feature = "ffmpeg")]
             sessions: Arc::new(crate::decode::video::Sessions::new(job.threads.max(KINDS))),
             fallbacks,

@@ -3,6 +3,8 @@
 
 #[path = "run/account.rs"]
 mod account;
+#[path = "run/alpha.rs"]
+mod alpha;
 #[path = "run/aspect.rs"]
 mod aspect;
 #[path = "run/damage.rs"]

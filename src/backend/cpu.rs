@@ -12,8 +12,10 @@ mod picture;
 mod resize;
 mod simd;
 
+use std::sync::Arc;
+
 use crate::backend::{Backend, Item, Pace, Pending, Processed};
-use crate::color::Range;
+use crate::color::{Range, over};
 use crate::error::Result;
 use crate::frame::{Frame, PixelFormat};
 use crate::program::resample::Cache;
@@ -43,6 +45,29 @@ impl Cpu {
     /// One that uses just these instructions.
     pub fn at(level: Level) -> Cpu {
         Cpu { level, weights: Cache::default(), tones: Tones::default() }
+    }
+
+    /// `frame` over the Program's background where it is transparent, as RGB and upright as it was; others as they are. Its
+    /// colours are converted as the Program wants them before.
+    ///
+    /// # Errors
+    /// As those of [`Backend::run`].
+    pub fn opaque(&self, program: &Program, frame: &Arc<Frame>) -> Result<Arc<Frame>> {
+        let Some(alpha) = &frame.alpha else { return Ok(frame.clone()) };
+        let tone = program.tonemap.map_or(Ok(None), |tonemap| self.tones.get(tonemap, &frame.color))?;
+        let converter = Converter::new(frame, program.settings.chroma, tone)?;
+        let (w, h) = (frame.width as usize, frame.height as usize);
+        let (mut scratch, mut row) = (Scratch::default(), [vec![0; w], vec![0; w], vec![0; w]]);
+        let mut data = Vec::with_capacity(3 * w * h);
+        for y in 0..h {
+            converter.row(y, 0, w, &mut scratch, row.each_mut().map(Vec::as_mut_slice));
+            let [r, g, b] = &row;
+            let pixels = r.iter().zip(g).zip(b).zip(&alpha.data[y * alpha.stride..]);
+            data.extend(pixels.flat_map(|(((r, g), b), a)| over([*r, *g, *b, *a], program.settings.background)));
+        }
+        let Frame { pts, time_base, keyframe, orientation, sample_aspect, .. } = **frame;
+        let rgb = Frame::rgb(frame.width, frame.height, data);
+        Ok(Arc::new(Frame { pts, time_base, keyframe, orientation, sample_aspect, ..rgb }))
     }
 }
 

@@ -35,7 +35,7 @@ use crate::decode::losses::Losses;
 use crate::decode::route::{Demand, Facts, Route};
 use crate::error::{Error, RejectKind, Result};
 use crate::ffi::av::{Decoder, DecoderOptions, Input, Packet, Picture, PictureInfo, Read, Receive, Stream};
-use crate::frame::Frame;
+use crate::frame::{Frame, Plane};
 use clock::Clock;
 use index::PacketIndex;
 pub use info::VideoInfo;
@@ -506,6 +506,10 @@ impl VideoReader {
                 (format, planes, None)
             }
         };
+        let alpha = if on_host || surface.is_some() { None } else { pixels::alpha(&picture)? };
+        // Uncompressed pictures of four bytes a pixel often leave the fourth at zero.
+        let unsaid = |alpha: &Plane| self.info.codec == "rawvideo" && alpha.data.iter().all(|&a| a == 0);
+        let alpha = alpha.filter(|alpha| !unsaid(alpha));
         let look = picture.info().look;
         let name = layout.map(|l| l.name).unwrap_or_default();
         let tags = info::refine(info::tags(&look, &name)?, &self.info.tags);
@@ -520,6 +524,7 @@ impl VideoReader {
             height,
             format,
             planes,
+            alpha,
             surface,
             color: info::color(&tags, (width, height), format),
             orientation,

@@ -391,7 +391,11 @@ impl Input {
             video,
             attached: s.disposition & AV_DISPOSITION_ATTACHED_PIC as c_int != 0,
             codec: codec_name(raw!(p, codec_id)),
-            pixel_format: if video { picture::format_name(p.format) } else { String::new() },
+            pixel_format: match video {
+                true if transparent(s).is_some() => "yuva420p".into(),
+                true => picture::format_name(p.format),
+                false => String::new(),
+            },
             size: (p.width.max(0) as u32, p.height.max(0) as u32),
             profile: p.profile,
             time_base: (s.time_base.num, s.time_base.den),
@@ -720,6 +724,20 @@ fn find_decoder(id: i32, device: Option<&HwDevice>) -> Option<&'static AVCodec> 
     }
 }
 
+/// The decoder that gives a VP8 or VP9 stream its transparency, where the container says that it has one: FFmpeg's own
+/// leave it out in silence.
+fn transparent(s: &AVStream) -> Option<&'static CStr> {
+    // SAFETY: every stream has parameters; the dictionary belongs to the stream.
+    let (parameters, said) = unsafe { (&*s.codecpar, entry(s.metadata, c"alpha_mode")) };
+    let id = raw!(parameters, codec_id);
+    let name = match codec_name(id).as_str() {
+        "vp8" => c"libvpx",
+        "vp9" => c"libvpx-vp9",
+        _ => return None,
+    };
+    said.filter(|said| said == "1").map(|_| name)
+}
+
 impl Decoder {
     /// Opens the decoder of `stream`.
     pub fn open(input: &Input, stream: usize, options: &DecoderOptions) -> Result<Decoder> {
@@ -727,8 +745,15 @@ impl Decoder {
         // SAFETY: every stream has parameters.
         let parameters = unsafe { &*s.codecpar };
         let id = raw!(parameters, codec_id);
-        let Some(codec) = find_decoder(id, options.device) else {
-            let text = format!("this FFmpeg has no decoder for the codec {}", codec_name(id));
+        let (codec, lacking) = match transparent(s) {
+            // SAFETY: asks FFmpeg's static list for a name.
+            Some(name) => {
+                (unsafe { avcodec_find_decoder_by_name(name.as_ptr()).as_ref() }, " with transparency (libvpx)")
+            }
+            None => (find_decoder(id, options.device), ""),
+        };
+        let Some(codec) = codec else {
+            let text = format!("this FFmpeg has no decoder for the codec {}{lacking}", codec_name(id));
             return Err(Error::input(RejectKind::Unsupported, text));
         };
         // SAFETY: plain allocation.

@@ -143,7 +143,7 @@ fn key(job: &Job, work: &Work, variant: u32) -> String {
 }
 
 fn record(job: &Job, work: &Work, processed: &Processed, tensor: &Tensor, variant: u32) -> Record {
-    let frame = &work.frames[0];
+    let frame = &work.decoded;
     let subsampled = matches!(frame.format, PixelFormat::Yuv { sub_w, sub_h, .. } if sub_w + sub_h > 0);
     Record {
         key: key(job, work, variant),

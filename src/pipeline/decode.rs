@@ -35,8 +35,10 @@ pub(super) struct Work {
     pub attempt: u32,
     /// Its number within the unit.
     pub seq: u64,
-    /// The frames.
+    /// The frames, none of them transparent.
     pub frames: Vec<Arc<Frame>>,
+    /// The first as it was decoded: what a record tells of.
+    pub decoded: Arc<Frame>,
     /// What is known of the source.
     pub source: Arc<Record>,
     /// Time of the first frame since the stream's start in microseconds.
@@ -129,11 +131,16 @@ impl Exit<'_> {
         moment: Moment,
         credit: Vec<Credit>,
     ) -> Result<(), Halt> {
+        let decoded = frames.first().cloned().ok_or_else(|| Error::bug("a sample without a frame"))?;
+        let opaque = |frame: &Arc<Frame>| self.shared.cpu.opaque(&self.shared.job.program, frame);
+        let frames = frames.iter().map(opaque).collect::<Result<Vec<_>>>();
+        let frames = frames.map_err(|e| e.context(self.unit.name()))?;
         let work = Work {
             key: self.key,
             attempt: self.attempt,
             seq: self.items,
             frames,
+            decoded,
             source: source.clone(),
             time_us: moment.us,
             time_s: moment.s,

@@ -1,5 +1,7 @@
 //! 8-bit samples as codecs leave them, and the arithmetic that makes RGB of them. Every formula rounds once, to nearest.
 
+use crate::color::over;
+
 /// Interleaved 8-bit samples.
 pub enum Samples {
     /// 3 bytes a pixel.
@@ -27,13 +29,6 @@ fn four_to_three(data: &[u8], convert: impl Fn([u8; 4]) -> [u8; 3]) -> Vec<u8> {
         to.copy_from_slice(&convert([from[0], from[1], from[2], from[3]]));
     }
     out
-}
-
-/// `pixel` over an opaque `background`: (c*a + bg*(255-a)) / 255.
-fn over([r, g, b, a]: [u8; 4], background: [u8; 3]) -> [u8; 3] {
-    let a = u32::from(a);
-    let mix = |c: u8, bg: u8| ((u32::from(c) * a + u32::from(bg) * (255 - a) + 127) / 255) as u8;
-    [mix(r, background[0]), mix(g, background[1]), mix(b, background[2])]
 }
 
 /// Pillow's conversion without colour management (`cmyk2rgb` in its Convert.c): (255 - k) - c * (255 - k) / 255.
@@ -68,25 +63,6 @@ pub fn gray_alpha_to_rgba(data: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn alpha_is_rounded_to_nearest() {
-        let mut truncation_differs = 0;
-        for c in 0..=255u8 {
-            for a in 0..=255u8 {
-                for bg in [0u8, 1, 77, 128, 255] {
-                    let exact = (f64::from(c) * f64::from(a) + f64::from(bg) * (255.0 - f64::from(a))) / 255.0;
-                    let [got, ..] = over([c, 0, 0, a], [bg, 0, 0]);
-                    assert!((f64::from(got) - exact).abs() <= 0.5, "{c} {a} {bg}: {got} for {exact}");
-                    truncation_differs += usize::from(exact as u8 != got);
-                }
-            }
-        }
-        // Negative control: the same test would catch a formula that truncates.
-        assert!(truncation_differs > 1000);
-        assert_eq!(over([10, 20, 30, 255], [9, 9, 9]), [10, 20, 30]);
-        assert_eq!(over([10, 20, 30, 0], [7, 8, 9]), [7, 8, 9]);
-    }
 
     #[test]
     fn ink_follows_pillow() {

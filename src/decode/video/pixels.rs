@@ -1,5 +1,5 @@
 //! From FFmpeg's pixel formats to [`PixelFormat`]: planar formats in native order are shared without copying, all
-//! others are unpacked exactly. Alpha is left out.
+//! others are unpacked exactly. Alpha is a plane of its own.
 
 use std::sync::Arc;
 
@@ -127,6 +127,30 @@ impl Unpacker<'_> {
         Ok(Plane { data: data.into(), stride: w * 3 })
     }
 
+    /// How opaque each pixel is, from component `c` of `depth` bits.
+    fn alpha(&self, (c, depth): (usize, i32), w: usize, h: usize) -> Result<Vec<u8>> {
+        let most = (1u32 << depth) - 1;
+        let mut data = Vec::with_capacity(w * h);
+        let mut row = vec![0u16; w];
+        for y in 0..h {
+            self.row(c, y, &mut row)?;
+            data.extend(row.iter().map(|&v| ((u32::from(v).min(most) * 255 + most / 2) / most) as u8));
+        }
+        Ok(data)
+    }
+
+    /// The same from the palette; fully opaque where no entry says anything.
+    fn palette_alpha(&self, w: usize, h: usize) -> Result<Vec<u8>> {
+        let palette = self.picture.palette().ok_or_else(|| Error::bug("a frame with a palette lacks it"))?;
+        let opaque = palette.map(|color| color.to_be_bytes()[0]);
+        if opaque.iter().all(|&a| a == 0) {
+            return Ok(Vec::new());
+        }
+        let mut data = self.split(0, (w, h), false)?.data.to_vec();
+        data.iter_mut().for_each(|index| *index = opaque[usize::from(*index)]);
+        Ok(data)
+    }
+
     /// Interleaved RGB through the palette.
     fn palette(&self, w: usize, h: usize) -> Result<Plane> {
         let palette = self.picture.palette().ok_or_else(|| Error::bug("a frame with a palette lacks it"))?;
@@ -174,6 +198,21 @@ pub(super) fn planes(picture: &Arc<Picture>) -> Result<(PixelFormat, Vec<Plane>)
         Way::Palette => vec![unpack.palette(w, h)?],
     };
     Ok((format, planes))
+}
+
+/// How opaque the picture's pixels are; `None` where all are, or where nothing says so.
+pub(super) fn alpha(picture: &Picture) -> Result<Option<Plane>> {
+    let Some(layout) = picture.layout().filter(|layout| layout.palette || layout.alpha.is_some()) else {
+        return Ok(None);
+    };
+    let (w, h) = picture.size();
+    let (w, h) = (w as usize, h as usize);
+    let unpack = Unpacker { picture, layout: &layout };
+    let data = match layout.alpha {
+        Some(component) => unpack.alpha(component, w, h)?,
+        None => unpack.palette_alpha(w, h)?,
+    };
+    Ok(data.iter().any(|&a| a < 255).then(|| Plane { data: data.into(), stride: w }))
 }
 
 /// The components of our planes, in order.

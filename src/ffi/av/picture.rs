@@ -68,6 +68,8 @@ pub struct Layout {
     pub name: String,
     /// Colour components without alpha, in the format's order (Y, Cb, Cr or R, G, B).
     pub components: Vec<Component>,
+    /// Number and bits of the component that says how opaque a sample is.
+    pub alpha: Option<(usize, i32)>,
     /// log2 of horizontal chroma subsampling.
     pub sub_w: u8,
     /// log2 of vertical chroma subsampling.
@@ -129,7 +131,8 @@ pub(super) fn format_name(format: i32) -> String {
 pub(super) fn layout(format: i32) -> Option<Layout> {
     let d = descriptor(format)?;
     let has = |flag| d.flags & flag as u64 != 0;
-    let count = usize::from(d.nb_components) - usize::from(has(AV_PIX_FMT_FLAG_ALPHA) && d.nb_components % 2 == 0);
+    let transparent = has(AV_PIX_FMT_FLAG_ALPHA) && d.nb_components % 2 == 0;
+    let count = usize::from(d.nb_components) - usize::from(transparent);
     let component = |c: &AVComponentDescriptor| Component {
         plane: c.plane as usize,
         step: c.step,
@@ -141,6 +144,7 @@ pub(super) fn layout(format: i32) -> Option<Layout> {
         // SAFETY: names in the static table are C strings.
         name: unsafe { CStr::from_ptr(d.name) }.to_string_lossy().into_owned(),
         components: d.comp[..count.min(3)].iter().map(component).collect(),
+        alpha: transparent.then(|| (count, d.comp[count].depth)),
         sub_w: d.log2_chroma_w,
         sub_h: d.log2_chroma_h,
         rgb: has(AV_PIX_FMT_FLAG_RGB),

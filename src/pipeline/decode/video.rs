@@ -743,5 +743,6 @@ impl<'a, 'b> Walk<'a, 'b> {
 /// Bytes that a frame and what is made of it hold.
 fn weight(frame: &Frame) -> u64 {
     let pixels = u64::from(frame.width) * u64::from(frame.height);
-    frame.held() as u64 + if matches!(frame.format, PixelFormat::Rgb8) { pixels } else { pixels / 2 }
+    let made = if matches!(frame.format, PixelFormat::Rgb8) { pixels } else { pixels / 2 };
+    frame.held() as u64 + made + if frame.alpha.is_some() { 3 * pixels } else { 0 }
 }
