@@ -166,6 +166,26 @@ pub enum Fallback {
     Forbid,
 }
 
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Verbose {
+    /// More than warnings, or these alone.
+    Switch(bool),
+    /// 0 warnings, 1 information, 2 what helps to find faults, 3 everything.
+    Level(u8),
+}
+
+/// Form of the logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
 /// Whether workers whose models run on different providers may share a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -336,6 +356,12 @@ pub struct JobFile {
     pub notice_endpoint: Option<String>,
     /// How progress is shown: auto, bar, lines, json or none.
     pub progress: String,
+    /// How much is logged: 0 warnings (or false), 1 more (or true), to 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verbose: Option<Verbose>,
+    /// Form of the logs on standard error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
     /// File that is written anew every second of a run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<PathBuf>,
@@ -395,6 +421,8 @@ impl Default for JobFile {
             notice: notice::Source::default(),
             notice_endpoint: None,
             progress: "auto".into(),
+            verbose: None,
+            log_format: None,
             heartbeat: None,
             trace: None,
             price_per_hour: None,
@@ -434,7 +462,8 @@ fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<f6
 }
 
 /// Tables of the job file that only group keys of the top level.
-const GROUPS: [&str; 3] = ["run", "pixels", "telling"];
+/// Tables of a job file whose keys count as written at the top.
+pub(crate) const GROUPS: [&str; 3] = ["run", "pixels", "telling"];
 
 impl JobFile {
     /// Reads the text of a job file into tables; the ending of `name` tells TOML, YAML or JSON.
@@ -648,6 +677,8 @@ impl Job {
                 "notice",
                 "notice_endpoint",
                 "progress",
+                "verbose",
+                "log_format",
                 "heartbeat",
                 "trace",
                 "price_per_hour",

@@ -7,6 +7,7 @@ mod devices;
 mod flags;
 mod heartbeat;
 mod listeners;
+mod logs;
 mod metrics;
 mod model;
 mod pipe;
@@ -29,6 +30,7 @@ use crate::plan::{Changes, Draft, Plan};
 use crate::store::Output;
 use crate::task::{Ledger, Totals};
 use crate::{finish, input, report, sink};
+use logs::Logs;
 
 /// The hidden command that an engine process is started with.
 const ENGINE: &str = "__engine";
@@ -189,8 +191,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
     };
-    logs(&matches);
-    match dispatch(&matches) {
+    let logs = Logs::of(&matches, &variable);
+    logs.as_ref().map_or(Logs::default(), |logs| *logs).begin();
+    match logs.and_then(|_| dispatch(&matches)) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
             say(&format!("framemill: {e}"));
@@ -204,38 +207,13 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn logs(matches: &ArgMatches) {
-    use tracing_subscriber::EnvFilter;
-    let level = match matches.get_count("verbose") {
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
-        _ => "trace",
-    };
-    let filter =
-        EnvFilter::try_from_env("FRAMEMILL_LOG").unwrap_or_else(|_| EnvFilter::new(format!("framemill={level}")));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        // It would tell on standard error, and panic there.
-        .log_internal_errors(false);
-    let format =
-        matches.get_one::<String>("log-format").cloned().or_else(|| std::env::var("FRAMEMILL_LOG_FORMAT").ok());
-    // Set once for the process; a second time cannot happen here.
-    let _ = match format.as_deref() {
-        Some("json") => builder.json().try_init(),
-        _ => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-    };
-}
-
 fn dispatch(matches: &ArgMatches) -> Result<u8> {
     let Some((name, m)) = matches.subcommand() else { return Err(Error::usage("no command was given")) };
     let uri = || m.get_one::<String>("out").map(String::as_str).unwrap_or_default();
     let out = || output(uri());
     match name {
-        "run" => run::run(m, engine_arguments(matches)),
-        "retry" => run::retry(m, uri(), engine_arguments(matches)),
+        "run" => run::run(m, engine_arguments(matches)?),
+        "retry" => run::retry(m, uri(), engine_arguments(matches)?),
         "plan" => plan(m),
         "finish" => finish_command(&out()?),
         "status" => status(&out()?, m.get_flag("json")),
@@ -278,13 +256,10 @@ fn dispatch(matches: &ArgMatches) -> Result<u8> {
 }
 
 /// Logs of the engine process are those of its supervisor.
-fn engine_arguments(matches: &ArgMatches) -> Vec<String> {
+fn engine_arguments(matches: &ArgMatches) -> Result<Vec<String>> {
     let mut arguments = vec![ENGINE.to_string()];
-    arguments.extend((0..matches.get_count("verbose")).map(|_| "-v".to_string()));
-    if let Some(format) = matches.get_one::<String>("log-format") {
-        arguments.push(format!("--log-format={format}"));
-    }
-    arguments
+    arguments.extend(Logs::of(matches, &variable)?.arguments());
+    Ok(arguments)
 }
 
 /// Prints a line; a reader that has gone is no error of ours.
@@ -317,9 +292,9 @@ fn plans(out: &Output) -> Result<Vec<Plan>> {
     Ok(plans)
 }
 
-/// The variable of that name, if it is set.
+/// The variable of that name, if it is set: orchestrators set those that they have no value for to nothing.
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
 }
 
 fn plan(m: &ArgMatches) -> Result<u8> {

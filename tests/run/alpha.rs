@@ -56,13 +56,7 @@ fn transparent_films_are_laid_over_the_background() {
         ("rle.mov", "-c:v qtrle -pix_fmt argb", "", "argb", (0.5, 0.5)),
         ("png.mov", "-c:v png -pix_fmt rgba", "", "rgba", (0.5, 0.5)),
         ("deep.mov", "-c:v prores_ks -profile:v 4444 -pix_fmt yuva444p10le", "", "yuva444p12le", (2.0, 0.5)),
-        (
-            "vp9.webm",
-            "-c:v libvpx-vp9 -pix_fmt yuva420p -lag-in-frames 10 -g 10",
-            "libvpx-vp9",
-            "yuva420p",
-            (6.0, 1.0),
-        ),
+        ("vp9.webm", "-c:v libvpx-vp9 -pix_fmt yuva420p -lag-in-frames 10 -g 10", "libvpx-vp9", "yuva420p", (6.0, 1.0)),
         ("vp8.webm", "-c:v libvpx -pix_fmt yuva420p -auto-alt-ref 0 -g 10", "libvpx", "yuva420p", (6.0, 1.0)),
     ] {
         let film = film(dir.path(), name, edge, encoder);

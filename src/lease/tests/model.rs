@@ -273,8 +273,9 @@ fn full() -> bool {
 
 #[test]
 fn commits_hold_under_every_schedule_and_death() {
-    for one_put in [u64::MAX, 0] {
-        let (runs, wrong) = explore(Protocol::Right, one_put, (!full()).then_some(1500));
+    // Of a shard in one piece there are some ten thousand; of one in parts far too many to try them all.
+    for (one_put, most) in [(u64::MAX, None), (0, Some(20_000))] {
+        let (runs, wrong) = explore(Protocol::Right, one_put, if full() { most } else { Some(1500) });
         println!("{runs} schedules with one PUT up to {one_put} bytes");
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
