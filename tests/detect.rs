@@ -3,6 +3,8 @@
 
 #[path = "detect/clips.rs"]
 mod clips;
+#[path = "detect/faults.rs"]
+mod faults;
 #[path = "detect/masks.rs"]
 mod masks;
 #[path = "detect/models.rs"]

@@ -19,6 +19,7 @@ mod runtime;
 mod session;
 pub mod spec;
 mod weights;
+mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,12 +30,12 @@ use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::op::Op;
 use crate::program::{Program, Settings};
-use crate::tensor::{Dtype, Layout as Axes, Tensor};
+use crate::tensor::{Dtype, Layout as Axes};
 #[cfg(not(feature = "ort"))]
 pub use absent::Runtime;
 #[cfg(not(feature = "ort"))]
 use absent::Session;
-use heads::{Declared, Found, Head, Layout, masks};
+use heads::{Declared, Head, Layout};
 use nms::Nms;
 use prepare::Cutting;
 pub use prepare::{Elements, Preprocess};
@@ -46,6 +47,7 @@ pub use runtime::Runtime;
 use session::Session;
 use spec::{DetectSpec, Frames, On, OnError, Then};
 use weights::Model;
+pub use worker::Worker;
 
 /// Element type of a model's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -259,7 +261,8 @@ impl Detector {
         };
         // The head must fit what the model gives, also where it was named.
         let zeros = prepare::zeros(detector.input.element, size, batch);
-        Worker { session, detector: &detector }.decode(zeros)?;
+        let found = Worker::new(session, &detector).decode(zeros)?.into_iter().collect::<Result<Vec<_>>>();
+        found.map_err(|e| Error::usage(format!("on a black picture: {}", e.message)))?;
         Ok(detector)
     }
 
@@ -325,46 +328,7 @@ impl Detector {
     /// As [`Detector::open`].
     pub fn worker(&self) -> Result<Worker<'_>> {
         let session = Session::open(&self.runtime, &self.model, self.provider, 1)?;
-        Ok(Worker { session, detector: self })
-    }
-}
-
-/// A detector in one thread.
-pub struct Worker<'a> {
-    session: Session,
-    detector: &'a Detector,
-}
-
-impl Worker<'_> {
-    /// What is in each of `pictures`, which the detector's Program made; strongest first, in pixels of the model's input.
-    pub fn detect(&mut self, pictures: &[&Tensor]) -> Vec<Result<Vec<Found>>> {
-        let batch = self.detector.batch;
-        let mut all = Vec::new();
-        for part in pictures.chunks(batch) {
-            match self.decode(prepare::pack(part, self.detector)) {
-                Ok(found) => all.extend(found.into_iter().take(part.len()).map(Ok)),
-                Err(e) => all.extend(part.iter().map(|_| Err(e.clone()))),
-            }
-        }
-        all
-    }
-
-    fn decode(&mut self, elements: Elements) -> Result<Vec<Vec<Found>>> {
-        let d = self.detector;
-        let outputs =
-            self.session.run(elements, prepare::input_shape(d.preprocess.size, d.preprocess.axes, d.batch))?;
-        let score = d.score as f32;
-        let one = |outputs: &Vec<heads::Output>| {
-            // Half a unit of the last digit that is written: what rounds up to the score counts.
-            let mut found = d.head.decode(outputs, d.preprocess.size, score - 5e-5)?;
-            if let Some(classes) = &d.classes {
-                found.retain(|f| classes.contains(&f.class));
-            }
-            let mut found = nms::suppress(found, d.nms, score - 5e-5, d.max);
-            masks::attach(&mut found, outputs, d.preprocess.size);
-            Ok(found)
-        };
-        outputs.iter().map(one).collect()
+        Ok(Worker::new(session, self))
     }
 }
 
@@ -393,7 +357,9 @@ fn start(
 /// Runs the model once on nothing: what its outputs are for this size.
 fn tried(session: &mut Session, size: (u32, u32), axes: Axes, batch: usize) -> Result<Vec<Declared>> {
     let zeros = prepare::zeros(session.input.element, size, batch);
-    let tried = session.run(zeros, prepare::input_shape(size, axes, batch)).map_err(|e| {
+    let run = session.run(zeros, prepare::input_shape(size, axes, batch));
+    let run = run.and_then(|all| all.iter().try_for_each(|outputs| worker::finite(outputs)).map(|()| all));
+    let tried = run.map_err(|e| {
         let sizes = format!("on a black picture of {}x{} ({batch} at once)", size.0, size.1);
         Error::usage(format!("{sizes}: {}; another preprocess.size may help where the model leaves it open", e.message))
     })?;
