@@ -252,14 +252,3 @@ fn ended(output: &Output) -> Result<(), String> {
     let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it said nothing");
     Err(format!("{} ({})", last.trim_start_matches("framemill: "), output.status))
 }
-
-/// A scratch folder of this benchmark's own below `scratch`.
-///
-/// # Errors
-/// Store.
-pub fn scratch(scratch: &Path) -> Result<Folder> {
-    let folder = scratch.join(format!("framemill-bench-{}", std::process::id()));
-    store::create_folders(&folder)?;
-    let absolute = std::path::absolute(&folder).map_err(|e| Error::store(format!("{}: {e}", folder.display())))?;
-    Ok(Folder(absolute))
-}

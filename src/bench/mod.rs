@@ -21,6 +21,7 @@ pub mod rank;
 mod rates;
 pub mod result;
 mod sample;
+mod scratch;
 mod stats;
 pub mod synthetic;
 pub mod table;
@@ -46,6 +47,7 @@ use output::Output;
 use peers::Peer;
 use price::Prices;
 use result::{Bench, Missing, Rates, Rules, SCHEMA, Verdict};
+use scratch::Scratch;
 
 /// What is to be measured.
 pub struct Spec {
@@ -191,13 +193,13 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, stop: &Requests, news: &
         let all = not_here.iter().map(|m| format!("{}: {}", m.name, m.why)).collect::<Vec<_>>().join("; ");
         return Err(Error::unavailable(format!("nothing that was asked for is on this machine: {all}")));
     }
-    let scratch = child::scratch(&spec.scratch)?;
+    let scratch = Scratch::make(&spec.scratch)?;
     let gpu = here.iter().any(|w| w.device.starts_with("cuda") || w.decoder == "nvdec");
-    let runner = Runner::new(start, stop, scratch.0.clone(), gpu);
+    let runner = Runner::new(start, stop, scratch.path().to_path_buf(), gpu);
     news("measuring memory and disk");
     let rates = Rates {
         memory: rates::memory(job.threads, Duration::from_millis(300)),
-        disk: rates::disk(&scratch.0, if spec.quick { 64 << 20 } else { 256 << 20 }),
+        disk: rates::disk(scratch.path(), if spec.quick { 64 << 20 } else { 256 << 20 }),
     };
     let mut series: Vec<Series> = here.into_iter().map(Series::new).collect();
     for one in &mut series {
