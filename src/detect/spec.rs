@@ -221,8 +221,8 @@ pub enum Then {
     Keep(Which),
     /// Samples that show one of these are not written.
     Drop(Which),
-    /// Of each input (a video is not cut then) only the samples with the highest score of one of these are written; of equal
-    /// ones the earlier.
+    /// Of each input (a video is not cut then) only the samples with the highest score of one of these are written, or
+    /// what is cut from them; of equal ones the earlier.
     Best(Best),
     /// Boxes become unrecognisable.
     Blur(Hide),
