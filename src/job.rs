@@ -657,6 +657,7 @@ impl Job {
                 top.remove(key);
             }
             top.insert("input".into(), json!(self.portable));
+            detectors::hide_queries(top);
             if let (Rule::Scenes(_), Some(sample)) = (&self.sampling.rule, top.get_mut("sample")) {
                 sample["pick"] = json!(self.sampling.pick);
             }

@@ -9,6 +9,8 @@ mod faults;
 mod masks;
 #[path = "detect/models.rs"]
 mod models;
+#[path = "detect/places.rs"]
+mod places;
 #[path = "detect/real.rs"]
 mod real;
 #[path = "detect/rules.rs"]

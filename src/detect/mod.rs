@@ -83,8 +83,11 @@ pub struct Input {
     pub element: Element,
 }
 
+/// Reads a file that a job names, wherever it lies: a path or a URI.
+pub type Read = dyn Fn(&str) -> Result<Vec<u8>>;
+
 /// What all detectors of a job share.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Around<'a> {
     /// The job's operations.
     pub ops: &'a [Op],
@@ -94,6 +97,8 @@ pub struct Around<'a> {
     pub runtime: Option<&'a Path>,
     /// Whether what is missing may be replaced by the CPU.
     pub forbid: bool,
+    /// Reads models and labels.
+    pub read: &'a Read,
 }
 
 /// A model that was read, tried and understood.
@@ -162,15 +167,16 @@ impl Detector {
     /// Usage, naming the model and what is wrong with it or with what the job says of it; unavailable where the runtime, or
     /// with `forbid` every provider that was asked for, is missing.
     pub fn open(spec: &DetectSpec, around: Around) -> Result<Detector> {
-        let path = spec.model.display().to_string();
-        Self::read(spec, around).map_err(|e| e.context(format!("detect {path}")))
+        let model = spec.model.to_string_lossy();
+        Self::read(spec, around).map_err(|e| e.context(format!("detect {}", weights::without_query(&model))))
     }
 
     fn read(spec: &DetectSpec, around: Around) -> Result<Detector> {
         if spec.model.as_os_str().is_empty() {
             return Err(Error::usage("no model is named; expected model = \"FILE.onnx\""));
         }
-        let model = Model::read(&spec.model)?;
+        let uri = spec.model.to_str().ok_or_else(|| Error::usage("its path is no text: rename it"))?;
+        let model = Model::read(uri, around.read)?;
         let digest = model.digest();
         let name = spec.name.clone().or_else(|| Some(spec.model.file_stem()?.to_str()?.to_string()));
         let name = name.ok_or_else(|| Error::usage("its file name is no text: give it a name"))?;
@@ -195,7 +201,7 @@ impl Detector {
             _ => 1,
         };
         let labels = match &spec.labels {
-            Some(labels) => labels::read(labels)?,
+            Some(labels) => labels::read(labels, around.read)?,
             None => session.metadata("names").and_then(|text| labels::parse_names(&text)).unwrap_or_default(),
         };
         let outputs = tried(&mut session, size, axes, batch)?;
@@ -219,7 +225,15 @@ impl Detector {
         let preprocess = prepare::prepare(spec, head.layout, size, axes, session.input.element)?;
         let program = prepare::program(&preprocess, &spec.on, around)?;
         if let Some(count) = head.classes(&outputs).filter(|n| !labels.is_empty() && *n != labels.len()) {
-            return Err(Error::usage(format!("{} labels for a model of {count} classes", labels.len())));
+            let from = match &spec.labels {
+                Some(spec::Labels::File(file)) => format!("labels {}: ", weights::without_query(file)),
+                Some(spec::Labels::Names(_)) => "labels: ".into(),
+                None => "names in the model's own metadata: ".into(),
+            };
+            return Err(Error::usage(format!(
+                "{from}{} labels for a model of {count} classes; expected one for each",
+                labels.len()
+            )));
         }
         let rules = rules::rules(&spec.then, &labels)?;
         let hides = spec.then.iter().any(Then::hides);

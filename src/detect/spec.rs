@@ -250,7 +250,7 @@ pub struct DetectSpec {
     /// Its name in records (default: the model file's, without its ending).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The model, an .onnx file; its content is part of the job's fingerprint.
+    /// The model, an .onnx file: a path, or a URI as inputs have it; its content is part of the job's fingerprint.
     pub model: PathBuf,
     /// Which picture it sees.
     #[serde(default)]
