@@ -235,7 +235,8 @@ impl Detector {
                 labels.len()
             )));
         }
-        let rules = rules::rules(&spec.then, &labels)?;
+        let known = if labels.is_empty() { head.layout.classes() } else { labels.clone() };
+        let rules = rules::rules(&spec.then, &known)?;
         let hides = spec.then.iter().any(Then::hides);
         let on_error = spec.on_error.unwrap_or(if hides { OnError::Reject } else { OnError::Keep });
         if hides && on_error == OnError::Keep {
@@ -253,7 +254,7 @@ impl Detector {
             recognised: named_head.is_none(),
             preprocess,
             program,
-            classes: rules::selection(&spec.classes, &labels)?,
+            classes: rules::selection(&spec.classes, &known)?,
             labels,
             score,
             nms: spec.nms.unwrap_or_else(|| usual_nms(head.layout)),
