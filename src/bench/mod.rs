@@ -217,6 +217,7 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, stop: &Requests, news: &
     runner.go_on()?;
     let mut noise = machine_noise(&machine);
     noise.extend(measure::others(&series, machine.cores));
+    noise.extend(measure::rejected(&series, sample.inputs));
     let setting =
         measure::Setting { machine: &machine, sample: &sample, rates: &rates, prices: &spec.prices, job: &job };
     let configurations = series.iter().map(|s| s.tell(&setting)).collect();
