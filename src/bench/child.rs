@@ -103,6 +103,8 @@ impl<'a> Runner<'a> {
         job.output.uri = Some(data.to_string_lossy().into_owned());
         job.report = Some(report.clone());
         job.trace = trace.map(Path::to_path_buf);
+        // Sources are kept, since that is work, but not by every run where the job has them.
+        job.output.keep_raw = job.output.keep_raw.map(|_| out.0.join("raw").to_string_lossy().into_owned());
         let file = self.write(&out.0, &job)?;
         if let Some(gpu) = &self.gpu {
             gpu.seen();
@@ -233,6 +235,8 @@ fn plain(job: &JobFile) -> JobFile {
         report: None,
         json: false,
         progress: "none".into(),
+        summary: None,
+        metrics: None,
         heartbeat: None,
         trace: None,
         price_per_hour: None,
