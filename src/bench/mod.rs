@@ -165,6 +165,16 @@ fn ways(spec: &Spec) -> Vec<Way> {
     ways
 }
 
+/// What a price may be given for: also devices that are not measured here, so that one command serves several machines.
+fn names<'a>(ways: &'a [Way], machine: &'a Machine) -> Vec<&'a str> {
+    let kind = |way: &'a Way| way.device.split(':').next().unwrap_or_default();
+    let all = ways.iter().flat_map(|way| [&*way.name, &*way.device, kind(way)]);
+    let mut all: Vec<&str> = all.chain(["cpu", "cuda", "wgpu", &*machine.name]).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
 /// Measures. `start` gives this program, without arguments; `stop` are the requests to stop; `news` hears how far it is.
 ///
 /// # Errors
@@ -180,7 +190,9 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, stop: &Requests, news: &
     let sample = sample::list(&job, spec.synthetic.as_deref())?;
     news(&format!("{}: {}", machine.name, sample.text()));
     let (mut here, mut not_here) = (Vec::new(), Vec::new());
-    for way in ways(&spec) {
+    let all = ways(&spec);
+    spec.prices.check(&names(&all, &machine))?;
+    for way in all {
         match way.missing()? {
             None => here.push(way),
             Some(why) => {

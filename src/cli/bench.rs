@@ -116,9 +116,10 @@ pub fn bench(m: &ArgMatches) -> Result<u8> {
             print(&if m.get_flag("json") { pretty(&told.json()) } else { told.text() })
         }
         Some(("rank", m)) => {
-            let names = m.get_many::<String>("reports").into_iter().flatten();
-            let read = |name: &String| Ok((stem(Path::new(name)), Bench::read(Path::new(name))?));
-            let places = rank::rank(&names.map(read).collect::<Result<Vec<_>>>()?, &priced(m)?)?;
+            let files: Vec<&Path> = m.get_many::<String>("reports").into_iter().flatten().map(Path::new).collect();
+            let read = |(name, file)| Ok((name, Bench::read(file)?));
+            let benches = names(&files).into_iter().zip(files).map(read).collect::<Result<Vec<_>>>()?;
+            let places = rank::rank(&benches, &priced(m)?)?;
             print(&if m.get_flag("json") { pretty(&rank::json(&places)) } else { rank::text(&places) })
         }
         Some(("page", m)) => {
@@ -131,8 +132,12 @@ pub fn bench(m: &ArgMatches) -> Result<u8> {
     }
 }
 
-fn stem(file: &Path) -> String {
-    file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+/// What reports are called: their files, without folder and ending where that still tells them apart.
+fn names(files: &[&Path]) -> Vec<String> {
+    let stem = |file: &Path| file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let alone = |name: &String| files.iter().filter(|file| stem(file) == *name).count() == 1;
+    let name = |file: &&Path| Some(stem(file)).filter(alone).unwrap_or_else(|| file.display().to_string());
+    files.iter().map(name).collect()
 }
 
 fn priced(m: &ArgMatches) -> Result<Prices> {
