@@ -37,7 +37,7 @@ use crate::backend::device::{self, Device};
 use crate::decode::hardware;
 use crate::decode::route::Demand;
 use crate::error::{Error, Result};
-use crate::job::{Job, JobFile};
+use crate::job::{Fallback, Job, JobFile};
 use crate::program::Quality;
 use crate::supervise::Requests;
 use child::Runner;
@@ -201,9 +201,10 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, stop: &Requests, news: &
             }
         }
     }
-    if here.is_empty() {
+    if here.is_empty() || (spec.job.fallback == Fallback::Forbid && !not_here.is_empty()) {
         let all = not_here.iter().map(|m| format!("{}: {}", m.name, m.why)).collect::<Vec<_>>().join("; ");
-        return Err(Error::unavailable(format!("nothing that was asked for is on this machine: {all}")));
+        let what = if here.is_empty() { "nothing" } else { "not all" };
+        return Err(Error::unavailable(format!("{what} that was asked for is on this machine: {all}")));
     }
     let scratch = Scratch::make(&spec.scratch)?;
     let gpu = here.iter().any(|w| w.device.starts_with("cuda") || w.decoder == "nvdec");
