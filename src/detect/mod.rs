@@ -224,7 +224,8 @@ impl Detector {
         }
         let preprocess = prepare::prepare(spec, head.layout, size, axes, session.input.element)?;
         let program = prepare::program(&preprocess, &spec.on, around)?;
-        if let Some(count) = head.classes(&outputs).filter(|n| !labels.is_empty() && *n != labels.len()) {
+        let count = head.classes(&outputs);
+        if let Some(count) = count.filter(|n| !labels.is_empty() && *n != labels.len()) {
             let from = match &spec.labels {
                 Some(spec::Labels::File(file)) => format!("labels {}: ", weights::without_query(file)),
                 Some(spec::Labels::Names(_)) => "labels: ".into(),
@@ -236,7 +237,8 @@ impl Detector {
             )));
         }
         let known = if labels.is_empty() { head.layout.classes() } else { labels.clone() };
-        let rules = rules::rules(&spec.then, &known)?;
+        let count = count.or(Some(known.len()).filter(|n| *n > 0));
+        let rules = rules::rules(&spec.then, &known, count)?;
         let hides = spec.then.iter().any(Then::hides);
         let on_error = spec.on_error.unwrap_or(if hides { OnError::Reject } else { OnError::Keep });
         if hides && on_error == OnError::Keep {
@@ -254,7 +256,7 @@ impl Detector {
             recognised: named_head.is_none(),
             preprocess,
             program,
-            classes: rules::selection(&spec.classes, &known)?,
+            classes: rules::selection(&spec.classes, &known, count)?,
             labels,
             score,
             nms: spec.nms.unwrap_or_else(|| usual_nms(head.layout)),

@@ -101,6 +101,9 @@ fn together(mut specs: Vec<DetectSpec>) -> Result<Vec<DetectSpec>> {
     };
     for i in 0..specs.len() {
         let name = specs[i].name.clone().unwrap_or_default();
+        if specs[i].name.as_deref() == Some("") {
+            return wrong(format!("the name of detector {i} is empty; expected a word, or none at all"));
+        }
         if specs[..i].iter().any(|other| other.name == specs[i].name) {
             return wrong(format!("two detectors are called {name}; give one another name"));
         }
