@@ -33,7 +33,7 @@ use crate::sample::Rational;
 use crate::sink::record::Cell;
 
 pub use mount::{Mount, absolute_root};
-pub use sources::{Early, Expected, Life, Sources};
+pub use sources::{Early, Expected, Life, Sources, read_whole};
 pub use spec::{Field, Http, InputSpec, OptOut, Split, parse_splits};
 pub use table::{Inputs, file_version};
 pub use uri::{is_remote, local_path, named_like_photo, without_query};

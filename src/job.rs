@@ -22,7 +22,7 @@ use crate::decode::image::PhotoOptions;
 use crate::decode::route::Demand;
 use crate::detect::nms::Nms;
 use crate::detect::spec::{DetectSpec, Frames, Labels, On};
-use crate::detect::{Act, Detector, Selection};
+use crate::detect::{Act, Detector};
 use crate::error::{Error, Result};
 use crate::input::{InputSpec, local_path};
 use crate::notice;
@@ -688,6 +688,7 @@ impl Job {
                 top.remove(key);
             }
             top.insert("input".into(), json!(self.portable));
+            detectors::hide_queries(top);
             if let (Rule::Scenes(_), Some(sample)) = (&self.sampling.rule, top.get_mut("sample")) {
                 sample["pick"] = json!(self.sampling.pick);
             }
@@ -735,14 +736,10 @@ impl Job {
         }
     }
 
-    /// The rule by which only some samples of each input are kept: the detector's name, which objects count, how many samples.
-    pub fn best(&self) -> Option<(&str, &Selection, usize)> {
-        self.detectors.iter().find_map(|d| {
-            d.rules.iter().find_map(|rule| match rule {
-                Act::Best { of, count } => Some((d.name.as_str(), of, *count)),
-                _ => None,
-            })
-        })
+    /// How many samples of each input are kept, before they are cut, where only the best are.
+    pub fn best(&self) -> Option<usize> {
+        let count = |rule: &Act| if let Act::Best { count, .. } = rule { Some(*count) } else { None };
+        self.detectors.iter().flat_map(|d| &d.rules).find_map(count)
     }
 
     /// Digest of [`Job::identity`].

@@ -182,10 +182,19 @@ fn what_fell_back_or_is_not_here_is_not_ranked_as_what_was_asked() {
     let output =
         framemill(&["bench", "-i", clips.to_str().unwrap(), "--devices", "cuda:999", "--decoders", "software"]);
     assert_eq!(output.status.code(), Some(69), "{}", errors(&output));
+    // What may not run elsewhere must be there.
+    let forbid = ["--devices", "cpu,cuda:999", "--decoders", "software", "--fallback", "forbid"];
+    let output = framemill(&[&["bench", "-i", clips.to_str().unwrap()], &forbid[..]].concat());
+    let said = errors(&output);
+    assert!(output.status.code() == Some(69) && said.contains("not all") && said.contains("cuda:999"), "{said}");
     for wrong in [
         &["--devices", "tpu"][..],
         &["--synthetic", "1080p"],
         &["--price", "cpu"],
+        &["--devices", "cpu", "--price", "gpu=1"],
+        &["-o", "s3://bucket/scratch"],
+        &["--report", dir.path().to_str().unwrap()],
+        &["--time-limit", "0"],
         &["--threads", "x"],
         &["--rounds", "0"],
     ] {
@@ -194,6 +203,40 @@ fn what_fell_back_or_is_not_here_is_not_ranked_as_what_was_asked() {
         assert_eq!(framemill(&args).status.code(), Some(2), "{wrong:?}");
     }
     assert_eq!(framemill(&["bench", "compare", "none.json", "none.json"]).status.code(), Some(2));
+}
+
+/// A benchmark measures what a run does, but what it is to leave beside its data is the benchmark's, not every run's.
+#[test]
+fn what_is_rejected_is_told_and_what_runs_leave_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (media, raw, summary) = (dir.path().join("media"), dir.path().join("raw"), dir.path().join("summary.json"));
+    std::fs::create_dir(&media).unwrap();
+    std::fs::copy(fixtures().join("photos/gray.jpg"), media.join("a.jpg")).unwrap();
+    std::fs::write(media.join("b.mp4"), [0; 500]).unwrap();
+    let (scratch, report) = (dir.path().join("scratch"), dir.path().join("r.json"));
+    let killed = scratch.join("framemill-bench-1");
+    std::fs::create_dir_all(killed.join("run-0/data")).unwrap();
+    std::fs::write(killed.join("lock"), "").unwrap();
+    let path = |path: &Path| path.to_str().unwrap().to_string();
+    let mut args = vec!["bench".to_string(), "-i".into(), path(&media), "-o".into(), path(&scratch)];
+    args.extend([
+        "--report".into(),
+        path(&report),
+        "--keep-raw".into(),
+        path(&raw),
+        "--summary".into(),
+        path(&summary),
+    ]);
+    args.extend(["--devices", "cpu", "--decoders", "software", "--rounds", "1", "--quick"].map(String::from));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let output = framemill(&args);
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    let value: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!((&value["sample"]["inputs"], &value["sample"]["videos"]), (&2.into(), &0.into()));
+    assert!(text(&output).contains("1 of 2 inputs were rejected"), "{}", text(&output));
+    assert!(value["noise"].to_string().contains("1 of 2 inputs were rejected"), "{value}");
+    assert!(!raw.exists() && !summary.exists());
+    assert_eq!(left(dir.path()), [""; 0], "of a benchmark that was killed, either");
 }
 
 #[test]

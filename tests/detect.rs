@@ -3,10 +3,14 @@
 
 #[path = "detect/clips.rs"]
 mod clips;
+#[path = "detect/faults.rs"]
+mod faults;
 #[path = "detect/masks.rs"]
 mod masks;
 #[path = "detect/models.rs"]
 mod models;
+#[path = "detect/places.rs"]
+mod places;
 #[path = "detect/real.rs"]
 mod real;
 #[path = "detect/rules.rs"]

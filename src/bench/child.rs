@@ -103,6 +103,8 @@ impl<'a> Runner<'a> {
         job.output.uri = Some(data.to_string_lossy().into_owned());
         job.report = Some(report.clone());
         job.trace = trace.map(Path::to_path_buf);
+        // Sources are kept, since that is work, but not by every run where the job has them.
+        job.output.keep_raw = job.output.keep_raw.map(|_| out.0.join("raw").to_string_lossy().into_owned());
         let file = self.write(&out.0, &job)?;
         if let Some(gpu) = &self.gpu {
             gpu.seen();
@@ -233,6 +235,8 @@ fn plain(job: &JobFile) -> JobFile {
         report: None,
         json: false,
         progress: "none".into(),
+        summary: None,
+        metrics: None,
         heartbeat: None,
         trace: None,
         price_per_hour: None,
@@ -251,15 +255,4 @@ fn ended(output: &Output) -> Result<(), String> {
     let text = String::from_utf8_lossy(&output.stderr);
     let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it said nothing");
     Err(format!("{} ({})", last.trim_start_matches("framemill: "), output.status))
-}
-
-/// A scratch folder of this benchmark's own below `scratch`.
-///
-/// # Errors
-/// Store.
-pub fn scratch(scratch: &Path) -> Result<Folder> {
-    let folder = scratch.join(format!("framemill-bench-{}", std::process::id()));
-    store::create_folders(&folder)?;
-    let absolute = std::path::absolute(&folder).map_err(|e| Error::store(format!("{}: {e}", folder.display())))?;
-    Ok(Folder(absolute))
 }

@@ -295,6 +295,13 @@ pub(super) fn others(series: &[Series], cores: usize) -> Vec<String> {
     }
 }
 
+/// What of the inputs no number tells of.
+pub(super) fn rejected(series: &[Series], inputs: u64) -> Option<String> {
+    let count = |s: &Series| s.last().and_then(|report| report["inputs"]["rejected"].as_u64());
+    let most = series.iter().filter_map(count).max().filter(|n| *n > 0)?;
+    Some(format!("{most} of {inputs} inputs were rejected and gave nothing; framemill run on the same media tells why"))
+}
+
 /// The middle of some numbers.
 fn median(values: Vec<f64>) -> f64 {
     Estimate::of(values).map_or(0.0, |e| e.median)

@@ -21,6 +21,7 @@ pub mod rank;
 mod rates;
 pub mod result;
 mod sample;
+mod scratch;
 mod stats;
 pub mod synthetic;
 pub mod table;
@@ -36,7 +37,7 @@ use crate::backend::device::{self, Device};
 use crate::decode::hardware;
 use crate::decode::route::Demand;
 use crate::error::{Error, Result};
-use crate::job::{Job, JobFile};
+use crate::job::{Fallback, Job, JobFile};
 use crate::program::Quality;
 use crate::supervise::Requests;
 use child::Runner;
@@ -46,6 +47,7 @@ use output::Output;
 use peers::Peer;
 use price::Prices;
 use result::{Bench, Missing, Rates, Rules, SCHEMA, Verdict};
+use scratch::Scratch;
 
 /// What is to be measured.
 pub struct Spec {
@@ -163,6 +165,16 @@ fn ways(spec: &Spec) -> Vec<Way> {
     ways
 }
 
+/// What a price may be given for: also devices that are not measured here, so that one command serves several machines.
+fn names<'a>(ways: &'a [Way], machine: &'a Machine) -> Vec<&'a str> {
+    let kind = |way: &'a Way| way.device.split(':').next().unwrap_or_default();
+    let all = ways.iter().flat_map(|way| [&*way.name, &*way.device, kind(way)]);
+    let mut all: Vec<&str> = all.chain(["cpu", "cuda", "wgpu", &*machine.name]).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
 /// Measures. `start` gives this program, without arguments; `stop` are the requests to stop; `news` hears how far it is.
 ///
 /// # Errors
@@ -178,7 +190,9 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, stop: &Requests, news: &
     let sample = sample::list(&job, spec.synthetic.as_deref())?;
     news(&format!("{}: {}", machine.name, sample.text()));
     let (mut here, mut not_here) = (Vec::new(), Vec::new());
-    for way in ways(&spec) {
+    let all = ways(&spec);
+    spec.prices.check(&names(&all, &machine))?;
+    for way in all {
         match way.missing()? {
             None => here.push(way),
             Some(why) => {
@@ -187,17 +201,18 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, stop: &Requests, news: &
             }
         }
     }
-    if here.is_empty() {
+    if here.is_empty() || (spec.job.fallback == Fallback::Forbid && !not_here.is_empty()) {
         let all = not_here.iter().map(|m| format!("{}: {}", m.name, m.why)).collect::<Vec<_>>().join("; ");
-        return Err(Error::unavailable(format!("nothing that was asked for is on this machine: {all}")));
+        let what = if here.is_empty() { "nothing" } else { "not all" };
+        return Err(Error::unavailable(format!("{what} that was asked for is on this machine: {all}")));
     }
-    let scratch = child::scratch(&spec.scratch)?;
+    let scratch = Scratch::make(&spec.scratch)?;
     let gpu = here.iter().any(|w| w.device.starts_with("cuda") || w.decoder == "nvdec");
-    let runner = Runner::new(start, stop, scratch.0.clone(), gpu);
+    let runner = Runner::new(start, stop, scratch.path().to_path_buf(), gpu);
     news("measuring memory and disk");
     let rates = Rates {
         memory: rates::memory(job.threads, Duration::from_millis(300)),
-        disk: rates::disk(&scratch.0, if spec.quick { 64 << 20 } else { 256 << 20 }),
+        disk: rates::disk(scratch.path(), if spec.quick { 64 << 20 } else { 256 << 20 }),
     };
     let mut series: Vec<Series> = here.into_iter().map(Series::new).collect();
     for one in &mut series {
@@ -215,6 +230,7 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, stop: &Requests, news: &
     runner.go_on()?;
     let mut noise = machine_noise(&machine);
     noise.extend(measure::others(&series, machine.cores));
+    noise.extend(measure::rejected(&series, sample.inputs));
     let setting =
         measure::Setting { machine: &machine, sample: &sample, rates: &rates, prices: &spec.prices, job: &job };
     let configurations = series.iter().map(|s| s.tell(&setting)).collect();

@@ -8,10 +8,15 @@ use crate::error::{Error, Result};
 
 /// Prices an hour, by name.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Prices(Vec<(String, f64)>);
+pub struct Prices {
+    all: Vec<(String, f64)>,
+    /// How many of them were given by themselves; those behind them are a table's.
+    given: usize,
+}
 
 impl Prices {
-    /// Reads `NAME=DOLLARS_PER_HOUR` words, and a table in CSV (a name and a price a line, `#` begins a comment).
+    /// Reads `NAME=DOLLARS_PER_HOUR` words, and a table in CSV (a name and a price a line, `#` begins a comment; the first
+    /// line may name the columns).
     ///
     /// # Errors
     /// Usage.
@@ -21,31 +26,50 @@ impl Prices {
             let (name, price) = word.rsplit_once('=').ok_or_else(|| wrong("--price", word))?;
             all.push((name.trim().to_string(), dollars(price).ok_or_else(|| wrong("--price", word))?));
         }
+        let given = all.len();
         if let Some(file) = table {
             let name = file.display().to_string();
             let text = std::fs::read_to_string(file)
                 .map_err(|e| Error::usage(format!("{name}: {e}; expected lines of NAME,DOLLARS_PER_HOUR")))?;
-            for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+            let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+            for (i, line) in lines.enumerate() {
                 let (machine, price) = line.rsplit_once(',').ok_or_else(|| wrong(&name, line))?;
+                if i == 0 && !price.contains(|c: char| c.is_ascii_digit()) {
+                    continue;
+                }
                 all.push((machine.trim().to_string(), dollars(price).ok_or_else(|| wrong(&name, line))?));
             }
         }
-        Ok(Prices(all))
+        Ok(Prices { all, given })
     }
 
     /// The price of the first of `names` that has one.
     pub fn of(&self, names: &[&str]) -> Option<f64> {
-        names.iter().find_map(|name| self.0.iter().find(|(known, _)| known == name)).map(|(_, price)| *price)
+        names.iter().find_map(|name| self.all.iter().find(|(known, _)| known == name)).map(|(_, price)| *price)
     }
 
-    /// Names that have a price and are none of `known`.
+    /// Names that were given a price and are none of `known`. A table may hold what is not here.
     pub fn unknown<'a>(&'a self, known: &[&str]) -> Vec<&'a str> {
-        self.0.iter().map(|(name, _)| &**name).filter(|name| !known.contains(name)).collect()
+        self.all[..self.given].iter().map(|(name, _)| &**name).filter(|name| !known.contains(name)).collect()
+    }
+
+    /// Refuses a price that was given for none of `known`.
+    ///
+    /// # Errors
+    /// Usage, with what it may be given for.
+    pub fn check(&self, known: &[&str]) -> Result<()> {
+        match self.unknown(known)[..] {
+            [] => Ok(()),
+            [unknown, ..] => {
+                Err(Error::usage(format!("a price is given for {unknown}; expected one of: {}", known.join("; "))))
+            }
+        }
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 }
 
@@ -79,7 +103,11 @@ mod tests {
         assert_eq!(prices.of(&["none", "cpu"]), Some(0.4), "the command line comes first");
         assert_eq!(prices.of(&["big box, 4 GPUs"]), Some(3.5));
         assert_eq!(prices.of(&["a=b"]), Some(1.0));
-        assert_eq!(prices.unknown(&["cpu", "a=b"]), ["big box, 4 GPUs"]);
+        assert_eq!(prices.unknown(&["cpu", "none"]), ["a=b"], "the table may hold other machines");
+        std::fs::write(&table, "\u{feff}machine,$ an hour\r\ncpu,2\r\n").unwrap();
+        assert_eq!(Prices::read(&[], Some(&table)).unwrap().of(&["cpu"]), Some(2.0), "a spreadsheet has a head");
+        std::fs::write(&table, "cpu,2\nl4,x\n").unwrap();
+        assert!(Prices::read(&[], Some(&table)).is_err_and(|e| e.message.contains("l4,x")));
         for word in ["cpu", "cpu=x", "cpu=-1", "cpu=inf"] {
             assert_eq!(Prices::read(&[word.into()], None).unwrap_err().exit_code(), 2, "{word}");
         }

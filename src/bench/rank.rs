@@ -54,17 +54,16 @@ pub fn rank(benches: &[(String, Bench)], prices: &Prices) -> Result<Vec<Place>> 
     if all.is_empty() {
         return Err(Error::usage("none of these reports has a configuration that may be ranked"));
     }
-    let known: Vec<&str> = benches.iter().flat_map(|(name, b)| [&**name, &*b.machine.name]).collect();
-    if let [unknown, ..] = prices.unknown(&known)[..] {
-        return Err(Error::usage(format!(
-            "a price is given for {unknown}, but the machines are: {}",
-            known.join("; ")
-        )));
-    }
+    let mut known: Vec<&str> = benches.iter().flat_map(|(name, b)| [&**name, &*b.machine.name]).collect();
+    known.extend(all.iter().flat_map(|(_, _, c)| [&*c.name, &*c.device]));
+    known.sort_unstable();
+    known.dedup();
+    prices.check(&known)?;
     let mut places = Vec::new();
     for (name, bench, c) in all {
-        let price =
-            prices.of(&[name, &bench.machine.name]).or_else(|| c.cost.value.as_ref().map(|cost| cost.price_per_hour));
+        let price = prices
+            .of(&[name, &bench.machine.name, &c.name, &c.device])
+            .or_else(|| c.cost.value.as_ref().map(|cost| cost.price_per_hour));
         let price = price.ok_or_else(|| {
             Error::usage(format!(
                 "no price for {name} ({}): give --price \"{name}\"=DOLLARS_PER_HOUR",
@@ -145,6 +144,8 @@ mod tests {
         let places = rank(&benches(), &prices(&["slow=0.1", "fast=0.5"])).unwrap();
         assert_eq!(places[0].machine, "fast");
         assert!(text(&places).contains("0.50") && json(&places)[0]["machine"] == "fast");
+        let places = rank(&benches(), &prices(&["slow=0.1", "cuda=0.5"])).unwrap();
+        assert_eq!(places[0].machine, "fast", "a configuration's name has a price, too");
     }
 
     #[test]

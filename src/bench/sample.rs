@@ -70,12 +70,14 @@ pub fn list(job: &Job, synthetic: Option<&str>) -> Result<SampleList> {
         match source.head(SNIFF_BYTES).map(|head| sniff(&head)) {
             Ok(MediaKind::Photo(_)) => photos += 1,
             Ok(MediaKind::Other) => {
-                videos += 1;
                 let part = |known: f64| part(known, item.start.or(job.sampling.start), item.end.or(job.sampling.end));
-                seconds = seconds.and_then(|sum| match videos > ASKED {
+                let length = match videos >= ASKED {
                     true => Err(format!("more than {ASKED} videos: their lengths were not asked for")),
-                    false => length(source, &item.uri, job).map(|s| sum + part(s)),
-                });
+                    false => length(source, &item.uri, job),
+                };
+                // What is none is the runs' to reject.
+                videos += usize::from(length != Ok(None));
+                seconds = seconds.and_then(|sum| Ok(sum + length?.map_or(0.0, part)));
             }
             Err(_) => {}
         }
@@ -108,23 +110,26 @@ fn part(length: f64, start: Option<crate::sample::Rational>, end: Option<crate::
     (to - from).max(0.0)
 }
 
+/// Seconds of a video; none of what is no video.
 #[cfg(feature = "ffmpeg")]
-fn length(source: std::sync::Arc<dyn crate::bytes::ByteSource>, uri: &str, job: &Job) -> Result<f64, String> {
+fn length(source: std::sync::Arc<dyn crate::bytes::ByteSource>, uri: &str, job: &Job) -> Result<Option<f64>, String> {
     use crate::decode::video::{VideoOptions, VideoReader, stated_seconds};
     let stream = job.file.sample.stream;
     if let Some(seconds) = stated_seconds(source.clone(), stream) {
-        return Ok(seconds);
+        return Ok(Some(seconds));
     }
     let options = VideoOptions { stream, threads: 1, max_pixels: job.file.max_pixels, ..VideoOptions::default() };
     match VideoReader::open(source, uri, &options) {
-        Ok(reader) => reader.info().duration_s.ok_or_else(|| format!("{uri} does not say how long it is")),
-        // It is the runs' to reject.
-        Err(_) => Ok(0.0),
+        Ok(reader) => match reader.info().duration_s {
+            Some(seconds) => Ok(Some(seconds)),
+            None => Err(format!("{uri} does not say how long it is")),
+        },
+        Err(_) => Ok(None),
     }
 }
 
 #[cfg(not(feature = "ffmpeg"))]
-fn length(_: std::sync::Arc<dyn crate::bytes::ByteSource>, _: &str, _: &Job) -> Result<f64, String> {
+fn length(_: std::sync::Arc<dyn crate::bytes::ByteSource>, _: &str, _: &Job) -> Result<Option<f64>, String> {
     Err("built without ffmpeg: the lengths of videos are not known".into())
 }
 

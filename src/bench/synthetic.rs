@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::child::watched;
+use super::scratch::Scratch;
 use crate::error::{Class, Error, Result};
 use crate::sample::Rational;
 use crate::supervise::Requests;
@@ -87,8 +88,9 @@ impl Synthetic {
         if file.exists() {
             return Ok(file);
         }
-        crate::store::create_folders(folder)?;
-        let making = folder.join(format!("making-{}.{}", std::process::id(), self.codec.ending));
+        // What is half made goes with it.
+        let scratch = Scratch::make(folder)?;
+        let making = scratch.path().join("making").with_extension(self.codec.ending);
         let (w, h) = self.size;
         let seconds = self.seconds;
         let picture = format!(
@@ -109,12 +111,9 @@ impl Synthetic {
         };
         let output = match watched(&mut command, stop) {
             Err(e) if e.class != Class::Interrupted => return Err(failed(&e.message)),
-            other => other,
+            other => other?,
         };
-        if !output.as_ref().is_ok_and(|output| output.status.success()) {
-            // What was left half made is of no use.
-            let _ = std::fs::remove_file(&making);
-            let output = output?;
+        if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
             return Err(failed(text.lines().find(|l| !l.trim().is_empty()).unwrap_or("it failed and said nothing")));
         }

@@ -16,6 +16,7 @@ use crate::bench::{self, Spec, compare, page, rank, table};
 use crate::decode::hardware;
 use crate::decode::route::Kind;
 use crate::error::{Error, Result};
+use crate::input;
 use crate::job::{Job, JobFile};
 use crate::pipeline::decode_alone;
 use crate::plan::Draft;
@@ -116,9 +117,10 @@ pub fn bench(m: &ArgMatches) -> Result<u8> {
             print(&if m.get_flag("json") { pretty(&told.json()) } else { told.text() })
         }
         Some(("rank", m)) => {
-            let names = m.get_many::<String>("reports").into_iter().flatten();
-            let read = |name: &String| Ok((stem(Path::new(name)), Bench::read(Path::new(name))?));
-            let places = rank::rank(&names.map(read).collect::<Result<Vec<_>>>()?, &priced(m)?)?;
+            let files: Vec<&Path> = m.get_many::<String>("reports").into_iter().flatten().map(Path::new).collect();
+            let read = |(name, file)| Ok((name, Bench::read(file)?));
+            let benches = names(&files).into_iter().zip(files).map(read).collect::<Result<Vec<_>>>()?;
+            let places = rank::rank(&benches, &priced(m)?)?;
             print(&if m.get_flag("json") { pretty(&rank::json(&places)) } else { rank::text(&places) })
         }
         Some(("page", m)) => {
@@ -131,8 +133,12 @@ pub fn bench(m: &ArgMatches) -> Result<u8> {
     }
 }
 
-fn stem(file: &Path) -> String {
-    file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+/// What reports are called: their files, without folder and ending where that still tells them apart.
+fn names(files: &[&Path]) -> Vec<String> {
+    let stem = |file: &Path| file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let alone = |name: &String| files.iter().filter(|file| stem(file) == *name).count() == 1;
+    let name = |file: &&Path| Some(stem(file)).filter(alone).unwrap_or_else(|| file.display().to_string());
+    files.iter().map(name).collect()
 }
 
 fn priced(m: &ArgMatches) -> Result<Prices> {
@@ -153,13 +159,23 @@ fn number(name: &str, text: &str) -> Result<usize> {
 fn run(m: &ArgMatches) -> Result<u8> {
     let mut job = flags::job(m, &variable, &OWN)?;
     let quick = m.get_flag("quick");
-    let scratch = job.output.uri.take().filter(|o| o != "-").map_or_else(std::env::temp_dir, PathBuf::from);
+    let scratch = job.output.uri.take().filter(|o| o != "-");
+    if let Some(uri) = scratch.iter().find(|uri| input::is_remote(uri)) {
+        return Err(Error::usage(format!(
+            "{}: bench writes to a folder of this machine; expected --output FOLDER on the disk that is to be measured",
+            input::without_query(uri)
+        )));
+    }
+    let scratch = scratch.map(|uri| input::local_path(&uri)).transpose()?.unwrap_or_else(std::env::temp_dir);
     let (report, json) = (job.report.take(), job.json);
     let page = m.get_one::<String>("page").map(PathBuf::from);
     let synthetic = m.get_one::<String>("synthetic").map(|text| text.parse::<Synthetic>()).transpose()?;
     // Better now than after minutes that they cannot be written.
-    for folder in report.iter().chain(&page).filter_map(|file| file.parent()) {
-        crate::store::create_folders(folder)?;
+    for file in report.iter().chain(&page) {
+        file.parent().map_or(Ok(()), crate::store::create_folders)?;
+        if file.is_dir() {
+            return Err(Error::usage(format!("{} is a folder; expected the name of a file", file.display())));
+        }
     }
     let (requests, _listening) = super::run::requests(&job)?;
     if let Some(clip) = &synthetic {
@@ -171,6 +187,9 @@ fn run(m: &ArgMatches) -> Result<u8> {
     }
     let limit = m.get_one::<String>("time-limit").map(|text| Rational::parse_time(text)).transpose()?;
     let limit = limit.map_or(if quick { 60.0 } else { 600.0 }, Rational::as_f64);
+    if limit <= 0.0 {
+        return Err(Error::usage("--time-limit: expected more than 0"));
+    }
     let rounds = m.get_one::<String>("rounds").map(|text| number("rounds", text)).transpose()?;
     if rounds == Some(0) {
         return Err(Error::usage("--rounds: expected 1 or more"));
@@ -206,13 +225,15 @@ fn run(m: &ArgMatches) -> Result<u8> {
         process
     };
     let bench = bench::run(spec, &start, &requests, &mut |text| say(&format!("framemill: {text}")))?;
+    // Numbers of minutes are not lost for want of a disk, nor for a reader that is gone.
+    let printed = print(&if json { bench.json() } else { table::text(&bench) });
     if let Some(file) = &report {
         bench.write(file)?;
     }
     if let Some(file) = &page {
         crate::store::replace(file, page::html(&bench).as_bytes())?;
     }
-    print(&if json { bench.json() } else { table::text(&bench) })?;
+    printed?;
     Ok(bench.exit_code())
 }
 

@@ -118,6 +118,7 @@ pub const AGAIN: &[&str] = &[
     "memory",
     "scratch-limit",
     "batch",
+    "ort",
     "max-rejects",
     "stall-timeout",
     "grace",

@@ -11,6 +11,7 @@ use crate::detect::heads::{Declared, Layout, listed};
 use crate::detect::spec::{DetectSpec, Labels};
 use crate::detect::{Around, Detector, Element};
 use crate::error::{Error, Result};
+use crate::input::{self, InputSpec};
 use crate::program::Settings;
 use crate::tensor::Tensor;
 
@@ -31,8 +32,9 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
         ..DetectSpec::default()
     };
     let runtime = text("ort");
-    let around =
-        Around { ops: &[], settings: Settings::default(), runtime: runtime.as_deref().map(Path::new), forbid: false };
+    let read = |uri: &str| input::read_whole(&InputSpec::default(), uri);
+    let runtime = runtime.as_deref().map(Path::new);
+    let around = Around { ops: &[], settings: Settings::default(), runtime, forbid: false, read: &read };
     let d = Detector::open(&spec, around)?;
     let milliseconds = (time(&d)? * 1e4).round() / 10.0;
     let missing: Vec<&String> = d.missing.iter().map(|(_, why)| why).collect();
@@ -40,7 +42,7 @@ pub fn inspect(m: &ArgMatches) -> Result<u8> {
     let gives = gives(&d);
     if m.get_flag("json") {
         return print(&pretty(&json!({
-            "model": spec.model,
+            "model": input::without_query(&spec.model.to_string_lossy()),
             "sha256": d.digest,
             "input": d.input,
             "outputs": d.outputs,

@@ -131,6 +131,11 @@ impl Layout {
         matches!(self, Layout::Classify | Layout::Embed)
     }
 
+    /// What its classes are called where they are always the same, so that a job may name them without labels.
+    pub fn classes(self) -> Vec<String> {
+        if self == Layout::Yunet { vec!["face".into()] } else { Vec::new() }
+    }
+
     /// The name in jobs.
     pub fn name(self) -> &'static str {
         match self {

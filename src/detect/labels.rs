@@ -1,6 +1,8 @@
 //! Names of classes.
 
+use super::Read;
 use super::spec::Labels;
+use super::weights::without_query;
 use crate::error::{Error, Result};
 
 /// COCO's 80 classes in the order in which detectors number them.
@@ -20,20 +22,23 @@ pub const COCO: [&str; 80] = [
 ///
 /// # Errors
 /// Usage, naming the file, where it cannot be read or holds no name.
-pub fn read(labels: &Labels) -> Result<Vec<String>> {
+pub fn read(labels: &Labels, read: &Read) -> Result<Vec<String>> {
     match labels {
         Labels::Names(names) => Ok(names.clone()),
         Labels::File(name) if name == "coco" => Ok(COCO.map(str::to_string).to_vec()),
         Labels::File(file) => {
-            let text = std::fs::read_to_string(file).map_err(|e| {
-                Error::usage(format!("labels {file}: {e}; expected `coco` or a text file with one name a line"))
-            })?;
+            let (name, expected) = (without_query(file), "expected `coco` or a text file with one name a line");
+            let wrong = |e: Error| Error { message: format!("labels {name}: {}; {expected}", e.message), ..e };
+            let bytes = read(file).map_err(wrong)?;
+            let text = String::from_utf8(bytes).map_err(|e| wrong(Error::usage(format!("it is no UTF-8: {e}"))))?;
+            // Editors on Windows begin a text with a mark that belongs to no name.
+            let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
             let mut names: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
             while names.last().is_some_and(String::is_empty) {
                 names.pop();
             }
             if names.is_empty() {
-                return Err(Error::usage(format!("labels {file}: the file holds no names; expected one a line")));
+                return Err(Error::usage(format!("labels {name}: the file holds no names; expected one a line")));
             }
             Ok(names)
         }
@@ -64,12 +69,18 @@ mod tests {
 
     #[test]
     fn names_come_from_files_lists_and_metadata() {
+        let local = |path: &str| std::fs::read(path).map_err(|e| Error::usage(e.to_string()));
+        let read = |labels: &Labels| read(labels, &local);
         assert_eq!(read(&Labels::File("coco".into())).unwrap()[62], "tv");
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("names.txt");
-        std::fs::write(&file, "face\n\nmask \n\n").unwrap();
-        let file = Labels::File(file.to_str().unwrap().into());
-        assert_eq!(read(&file).unwrap(), ["face", "", "mask"]);
+        let labels = Labels::File(file.to_str().unwrap().into());
+        for text in ["face\n\nmask \n\n", "\u{feff}face\r\n\r\nmask"] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(read(&labels).unwrap(), ["face", "", "mask"]);
+        }
+        std::fs::write(&file, b"caf\xe9").unwrap();
+        assert!(read(&labels).unwrap_err().message.contains("UTF-8"));
         assert!(read(&Labels::File("/none.txt".into())).unwrap_err().message.contains("/none.txt"));
         assert_eq!(parse_names("{0: 'person', 1: \"driver's seat\"}").unwrap(), ["person", "driver's seat"]);
         assert_eq!(parse_names("{1: 'person'}"), None);

@@ -19,6 +19,7 @@ mod runtime;
 mod session;
 pub mod spec;
 mod weights;
+mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,12 +30,12 @@ use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::op::Op;
 use crate::program::{Program, Settings};
-use crate::tensor::{Dtype, Layout as Axes, Tensor};
+use crate::tensor::{Dtype, Layout as Axes};
 #[cfg(not(feature = "ort"))]
 pub use absent::Runtime;
 #[cfg(not(feature = "ort"))]
 use absent::Session;
-use heads::{Declared, Found, Head, Layout, masks};
+use heads::{Declared, Head, Layout};
 use nms::Nms;
 use prepare::Cutting;
 pub use prepare::{Elements, Preprocess};
@@ -46,6 +47,7 @@ pub use runtime::Runtime;
 use session::Session;
 use spec::{DetectSpec, Frames, On, OnError, Then};
 use weights::Model;
+pub use worker::Worker;
 
 /// Element type of a model's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -81,8 +83,11 @@ pub struct Input {
     pub element: Element,
 }
 
+/// Reads a file that a job names, wherever it lies: a path or a URI.
+pub type Read = dyn Fn(&str) -> Result<Vec<u8>>;
+
 /// What all detectors of a job share.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Around<'a> {
     /// The job's operations.
     pub ops: &'a [Op],
@@ -92,6 +97,8 @@ pub struct Around<'a> {
     pub runtime: Option<&'a Path>,
     /// Whether what is missing may be replaced by the CPU.
     pub forbid: bool,
+    /// Reads models and labels.
+    pub read: &'a Read,
 }
 
 /// A model that was read, tried and understood.
@@ -160,15 +167,16 @@ impl Detector {
     /// Usage, naming the model and what is wrong with it or with what the job says of it; unavailable where the runtime, or
     /// with `forbid` every provider that was asked for, is missing.
     pub fn open(spec: &DetectSpec, around: Around) -> Result<Detector> {
-        let path = spec.model.display().to_string();
-        Self::read(spec, around).map_err(|e| e.context(format!("detect {path}")))
+        let model = spec.model.to_string_lossy();
+        Self::read(spec, around).map_err(|e| e.context(format!("detect {}", weights::without_query(&model))))
     }
 
     fn read(spec: &DetectSpec, around: Around) -> Result<Detector> {
         if spec.model.as_os_str().is_empty() {
             return Err(Error::usage("no model is named; expected model = \"FILE.onnx\""));
         }
-        let model = Model::read(&spec.model)?;
+        let uri = spec.model.to_str().ok_or_else(|| Error::usage("its path is no text: rename it"))?;
+        let model = Model::read(uri, around.read)?;
         let digest = model.digest();
         let name = spec.name.clone().or_else(|| Some(spec.model.file_stem()?.to_str()?.to_string()));
         let name = name.ok_or_else(|| Error::usage("its file name is no text: give it a name"))?;
@@ -193,7 +201,7 @@ impl Detector {
             _ => 1,
         };
         let labels = match &spec.labels {
-            Some(labels) => labels::read(labels)?,
+            Some(labels) => labels::read(labels, around.read)?,
             None => session.metadata("names").and_then(|text| labels::parse_names(&text)).unwrap_or_default(),
         };
         let outputs = tried(&mut session, size, axes, batch)?;
@@ -216,10 +224,21 @@ impl Detector {
         }
         let preprocess = prepare::prepare(spec, head.layout, size, axes, session.input.element)?;
         let program = prepare::program(&preprocess, &spec.on, around)?;
-        if let Some(count) = head.classes(&outputs).filter(|n| !labels.is_empty() && *n != labels.len()) {
-            return Err(Error::usage(format!("{} labels for a model of {count} classes", labels.len())));
+        let count = head.classes(&outputs);
+        if let Some(count) = count.filter(|n| !labels.is_empty() && *n != labels.len()) {
+            let from = match &spec.labels {
+                Some(spec::Labels::File(file)) => format!("labels {}: ", weights::without_query(file)),
+                Some(spec::Labels::Names(_)) => "labels: ".into(),
+                None => "names in the model's own metadata: ".into(),
+            };
+            return Err(Error::usage(format!(
+                "{from}{} labels for a model of {count} classes; expected one for each",
+                labels.len()
+            )));
         }
-        let rules = rules::rules(&spec.then, &labels)?;
+        let known = if labels.is_empty() { head.layout.classes() } else { labels.clone() };
+        let count = count.or(Some(known.len()).filter(|n| *n > 0));
+        let rules = rules::rules(&spec.then, &known, count)?;
         let hides = spec.then.iter().any(Then::hides);
         let on_error = spec.on_error.unwrap_or(if hides { OnError::Reject } else { OnError::Keep });
         if hides && on_error == OnError::Keep {
@@ -237,7 +256,7 @@ impl Detector {
             recognised: named_head.is_none(),
             preprocess,
             program,
-            classes: rules::selection(&spec.classes, &labels)?,
+            classes: rules::selection(&spec.classes, &known, count)?,
             labels,
             score,
             nms: spec.nms.unwrap_or_else(|| usual_nms(head.layout)),
@@ -259,7 +278,8 @@ impl Detector {
         };
         // The head must fit what the model gives, also where it was named.
         let zeros = prepare::zeros(detector.input.element, size, batch);
-        Worker { session, detector: &detector }.decode(zeros)?;
+        let found = Worker::new(session, &detector).decode(zeros)?.into_iter().collect::<Result<Vec<_>>>();
+        found.map_err(|e| Error::usage(format!("on a black picture: {}", e.message)))?;
         Ok(detector)
     }
 
@@ -325,46 +345,7 @@ impl Detector {
     /// As [`Detector::open`].
     pub fn worker(&self) -> Result<Worker<'_>> {
         let session = Session::open(&self.runtime, &self.model, self.provider, 1)?;
-        Ok(Worker { session, detector: self })
-    }
-}
-
-/// A detector in one thread.
-pub struct Worker<'a> {
-    session: Session,
-    detector: &'a Detector,
-}
-
-impl Worker<'_> {
-    /// What is in each of `pictures`, which the detector's Program made; strongest first, in pixels of the model's input.
-    pub fn detect(&mut self, pictures: &[&Tensor]) -> Vec<Result<Vec<Found>>> {
-        let batch = self.detector.batch;
-        let mut all = Vec::new();
-        for part in pictures.chunks(batch) {
-            match self.decode(prepare::pack(part, self.detector)) {
-                Ok(found) => all.extend(found.into_iter().take(part.len()).map(Ok)),
-                Err(e) => all.extend(part.iter().map(|_| Err(e.clone()))),
-            }
-        }
-        all
-    }
-
-    fn decode(&mut self, elements: Elements) -> Result<Vec<Vec<Found>>> {
-        let d = self.detector;
-        let outputs =
-            self.session.run(elements, prepare::input_shape(d.preprocess.size, d.preprocess.axes, d.batch))?;
-        let score = d.score as f32;
-        let one = |outputs: &Vec<heads::Output>| {
-            // Half a unit of the last digit that is written: what rounds up to the score counts.
-            let mut found = d.head.decode(outputs, d.preprocess.size, score - 5e-5)?;
-            if let Some(classes) = &d.classes {
-                found.retain(|f| classes.contains(&f.class));
-            }
-            let mut found = nms::suppress(found, d.nms, score - 5e-5, d.max);
-            masks::attach(&mut found, outputs, d.preprocess.size);
-            Ok(found)
-        };
-        outputs.iter().map(one).collect()
+        Ok(Worker::new(session, self))
     }
 }
 
@@ -393,7 +374,9 @@ fn start(
 /// Runs the model once on nothing: what its outputs are for this size.
 fn tried(session: &mut Session, size: (u32, u32), axes: Axes, batch: usize) -> Result<Vec<Declared>> {
     let zeros = prepare::zeros(session.input.element, size, batch);
-    let tried = session.run(zeros, prepare::input_shape(size, axes, batch)).map_err(|e| {
+    let run = session.run(zeros, prepare::input_shape(size, axes, batch));
+    let run = run.and_then(|all| all.iter().try_for_each(|outputs| worker::finite(outputs)).map(|()| all));
+    let tried = run.map_err(|e| {
         let sizes = format!("on a black picture of {}x{} ({batch} at once)", size.0, size.1);
         Error::usage(format!("{sizes}: {}; another preprocess.size may help where the model leaves it open", e.message))
     })?;

@@ -107,6 +107,9 @@ pub fn shape(input: &Input, spec: &DetectSpec) -> Result<((u32, u32), Axes)> {
     };
     let named = spec.preprocess.as_ref().and_then(|p| p.size);
     let side = |fixed: i64, named: Option<u32>| match (u32::try_from(fixed).ok().filter(|n| *n > 0), named) {
+        (_, Some(named)) if !(1..=1 << 14).contains(&named) => {
+            Err(Error::usage(format!("preprocess.size: {named}: expected 1 to {}", 1 << 14)))
+        }
         (Some(fixed), Some(named)) if fixed != named => {
             Err(Error::usage(format!("preprocess.size: {named} where the model takes {fixed} and nothing else")))
         }

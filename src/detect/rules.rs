@@ -53,11 +53,16 @@ pub enum Act {
     },
 }
 
-/// Indices of named classes; none where there are no names, which stands for all.
-pub fn selection(classes: &[ClassName], labels: &[String]) -> Result<Option<Vec<usize>>> {
+/// Indices of named classes; none where there are no names, which stands for all. `count` is how many classes the model
+/// has, where that is known.
+pub fn selection(classes: &[ClassName], labels: &[String], count: Option<usize>) -> Result<Option<Vec<usize>>> {
     let index = |class: &ClassName| match class {
-        ClassName::Index(index) if labels.is_empty() || *index < labels.len() => Ok(*index),
-        ClassName::Index(index) => Err(Error::usage(format!("class {index}: the model has {} classes", labels.len()))),
+        ClassName::Index(index) => match count.filter(|count| index >= count) {
+            None => Ok(*index),
+            Some(count) => {
+                Err(Error::usage(format!("class {index} (they begin with 0): the model has {count} classes")))
+            }
+        },
         ClassName::Name(name) => labels.iter().position(|l| l == name).ok_or_else(|| match labels {
             [] => Error::usage(format!("class {name:?}: no labels are known; give labels, or the class's number")),
             _ => Error::usage(format!("class {name:?} is none of its labels: {}", labels.join(", "))),
@@ -70,9 +75,9 @@ pub fn selection(classes: &[ClassName], labels: &[String]) -> Result<Option<Vec<
 }
 
 /// What `then` says, with classes by their indices.
-pub fn rules(then: &[Then], labels: &[String]) -> Result<Vec<Act>> {
+pub fn rules(then: &[Then], labels: &[String], count: Option<usize>) -> Result<Vec<Act>> {
     let of = |classes: &[ClassName], score: Option<f64>| {
-        Ok::<_, Error>(Selection { classes: selection(classes, labels)?, score: score.unwrap_or(0.0) })
+        Ok::<_, Error>(Selection { classes: selection(classes, labels, count)?, score: score.unwrap_or(0.0) })
     };
     let margin = |m: f64| {
         if m.is_finite() && m >= 0.0 { Ok(m) } else { Err(Error::usage(format!("margin {m}: expected 0 or more"))) }

@@ -93,7 +93,7 @@ impl Session {
     /// Runs the model on `batch` pictures; `shape` is the whole input's. For each picture its outputs.
     ///
     /// # Errors
-    /// Detect where the model fails, gives what is no number, or gives no part for each picture.
+    /// Detect where the model fails, or gives no part for each picture.
     pub fn run(&mut self, elements: Elements, shape: [usize; 4]) -> Result<Vec<Vec<Output>>> {
         let failed = |e: &dyn std::fmt::Display| {
             Error::input(RejectKind::Detect, format!("the model failed: {}", first_line(e)))
@@ -110,9 +110,6 @@ impl Session {
             let name = &declared.name;
             let value = values.get(name).ok_or_else(|| failed(&format!("output {name} is missing")))?;
             let (shape, data) = floats(value).map_err(|e| failed(&format!("output {name}: {e}")))?;
-            if data.iter().any(|v| !v.is_finite()) {
-                return Err(failed(&format!("output {name} holds values that are no numbers")));
-            }
             let (shape, parts) = match shape.split_first() {
                 Some((n, rest)) if *n == batch => (rest.to_vec(), data.len() / batch.max(1)),
                 // One value for all.

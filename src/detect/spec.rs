@@ -221,8 +221,8 @@ pub enum Then {
     Keep(Which),
     /// Samples that show one of these are not written.
     Drop(Which),
-    /// Of each input (a video is not cut then) only the samples with the highest score of one of these are written; of equal
-    /// ones the earlier.
+    /// Of each input (a video is not cut then) only the samples with the highest score of one of these are written, or
+    /// what is cut from them; of equal ones the earlier.
     Best(Best),
     /// Boxes become unrecognisable.
     Blur(Hide),
@@ -250,7 +250,7 @@ pub struct DetectSpec {
     /// Its name in records (default: the model file's, without its ending).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The model, an .onnx file; its content is part of the job's fingerprint.
+    /// The model, an .onnx file: a path, or a URI as inputs have it; its content is part of the job's fingerprint.
     pub model: PathBuf,
     /// Which picture it sees.
     #[serde(default)]

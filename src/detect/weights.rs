@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::Read;
 use crate::error::{Error, Result};
 
 /// A model and its weights, in memory.
@@ -25,9 +26,9 @@ impl Model {
     ///
     /// # Errors
     /// Usage, naming the file that is missing, or that lies outside of the model's folder.
-    pub fn read(path: &Path) -> Result<Model> {
-        let graph = std::fs::read(path).map_err(|e| Error::usage(format!("{e}; expected an ONNX model")))?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+    pub fn read(uri: &str, read: &Read) -> Result<Model> {
+        let graph = read(uri).map_err(|e| Error { message: format!("{}; expected an ONNX model", e.message), ..e })?;
+        let folder = without_query(uri).rfind('/').map_or("", |slash| &uri[..=slash]);
         let mut weights = Vec::new();
         for name in locations(&graph) {
             let inside = Path::new(&name).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
@@ -36,9 +37,10 @@ impl Model {
                     "its weights are in {name:?}; expected a file in the model's folder or below: save the model anew"
                 )));
             }
-            let file = folder.join(&name);
-            let bytes = std::fs::read(&file).map_err(|e| {
-                Error::usage(format!("its weights are in {}: {e}; put that file beside the model", file.display()))
+            let file = format!("{folder}{name}");
+            let bytes = read(&file).map_err(|e| {
+                let message = format!("its weights are in {file}: {}; put that file beside the model", e.message);
+                Error { message, ..e }
             })?;
             weights.push((name, bytes.into()));
         }
@@ -54,6 +56,14 @@ impl Model {
         let line = |name: &str, bytes: &[u8]| format!("{} {name}\n", hex(bytes));
         let others = self.weights.iter().map(|(name, bytes)| line(name, bytes));
         hex(std::iter::once(line("", &self.graph)).chain(others).collect::<String>().as_bytes())
+    }
+}
+
+/// A URI without what may be a secret in it; a path is told whole.
+pub fn without_query(uri: &str) -> &str {
+    match uri.split_once('?') {
+        Some((before, _)) if before.contains("://") => before,
+        _ => uri,
     }
 }
 
@@ -187,7 +197,8 @@ mod tests {
         let path = dir.path().join("m.onnx");
         let read = |name: &str| {
             std::fs::write(&path, field(7, &field(5, &tensor(name)))).unwrap();
-            Model::read(&path)
+            let local = |path: &str| std::fs::read(path).map_err(|e| Error::usage(e.to_string()));
+            Model::read(path.to_str().unwrap(), &local)
         };
         for name in ["../w", "/etc/passwd", "a/../../w", ""] {
             assert!(read(name).unwrap_err().message.contains("the model's folder"), "{name}");

@@ -9,7 +9,7 @@ use super::spec::InputSpec;
 use super::table::Table;
 use super::uri::{is_remote, local_path, without_query};
 use crate::bytes::{ByteSource, FileSource};
-use crate::error::{Error, RejectKind, Result};
+use crate::error::{Class, Error, RejectKind, Result};
 
 #[cfg(feature = "cloud")]
 use super::remote::{Opening, Remote};
@@ -103,6 +103,26 @@ impl Sources {
         #[cfg(not(feature = "cloud"))]
         Err(crate::store::cloud::built_without(without_query(uri)))
     }
+}
+
+/// Buffers for a file that is read whole.
+const WHOLE: u64 = 64 << 20;
+
+/// A file that a job names beside its inputs (a model, labels), wherever it lies; remote ones are reached as inputs are.
+///
+/// Errors: usage where it is not there or cannot be read; store errors where it is the store that fails.
+pub fn read_whole(spec: &InputSpec, uri: &str) -> Result<Vec<u8>> {
+    if !is_remote(uri) {
+        return fs::read(local_path(uri)?).map_err(|e| Error::usage(e.to_string()));
+    }
+    let told = |e: Error| match (e.class, e.reject) {
+        // Another try may find it.
+        (Class::Input, Some(RejectKind::Io)) => Error::store(e.message),
+        (Class::Input, _) => Error::usage(e.message),
+        _ => e,
+    };
+    let source = Sources::new(spec, WHOLE, 1).open(uri, Expected::default(), &Life::default()).map_err(told)?;
+    source.read_all().map_err(|e| source.failure().map_or_else(|| Error::store(e.to_string()), told))
 }
 
 fn open_file(uri: &str) -> Result<Arc<dyn ByteSource>> {

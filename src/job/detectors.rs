@@ -1,11 +1,15 @@
 //! The detectors of a job: each by itself, and whether they go together.
 
+use std::path::Path;
 use std::sync::Arc;
+
+use serde_json::{Map, Value};
 
 use super::{Fallback, JobFile, Metadata};
 use crate::detect::spec::{DetectSpec, Frames, On, Then};
 use crate::detect::{Around, Detector};
 use crate::error::{Error, Result};
+use crate::input;
 use crate::program::Settings;
 use crate::sink::Format;
 use crate::tensor::Dtype;
@@ -16,8 +20,10 @@ use crate::tensor::Dtype;
 /// As [`Detector::open`]; usage where what is asked of them does not go together.
 pub fn open(file: &JobFile, settings: Settings, clips: bool, dtype: Dtype) -> Result<Vec<Arc<Detector>>> {
     alone(file)?;
-    let around =
-        Around { ops: &file.ops, settings, runtime: file.ort.as_deref(), forbid: file.fallback == Fallback::Forbid };
+    let spec = file.input.clone();
+    let read = move |uri: &str| input::read_whole(&spec, uri);
+    let (runtime, forbid) = (file.ort.as_deref(), file.fallback == Fallback::Forbid);
+    let around = Around { ops: &file.ops, settings, runtime, forbid, read: &read };
     let specs = together(file.detect.iter().map(|spec| completed(file, spec)).collect())?;
     for spec in &specs {
         if spec.then.iter().any(Then::hides) {
@@ -32,6 +38,19 @@ pub fn open(file: &JobFile, settings: Settings, clips: bool, dtype: Dtype) -> Re
         }
     }
     specs.iter().map(|spec| Detector::open(spec, around).map(Arc::new)).collect()
+}
+
+/// Takes the queries out of a written job's models and labels: they may be signed, and what they name is in its digests.
+pub fn hide_queries(job: &mut Map<String, Value>) {
+    let hide = |named: &mut Map<String, Value>| {
+        for key in ["model", "labels"] {
+            let hidden = named.get(key).and_then(Value::as_str).map(|uri| input::without_query(uri).to_string());
+            hidden.into_iter().for_each(|uri| drop(named.insert(key.into(), uri.into())));
+        }
+    };
+    hide(job);
+    let detectors = job.get_mut("detect").and_then(Value::as_array_mut).into_iter().flatten();
+    detectors.filter_map(Value::as_object_mut).for_each(hide);
 }
 
 /// Settings that are about detectors need one.
@@ -68,7 +87,8 @@ fn completed(file: &JobFile, spec: &DetectSpec) -> DetectSpec {
     if spec.provider.is_empty() {
         spec.provider.clone_from(&file.provider);
     }
-    spec.name = spec.name.or_else(|| Some(spec.model.file_stem()?.to_str()?.to_string()));
+    let stem = |uri: &str| Some(Path::new(input::without_query(uri)).file_stem()?.to_str()?.to_string());
+    spec.name = spec.name.or_else(|| stem(spec.model.to_str()?));
     spec
 }
 
@@ -81,6 +101,9 @@ fn together(mut specs: Vec<DetectSpec>) -> Result<Vec<DetectSpec>> {
     };
     for i in 0..specs.len() {
         let name = specs[i].name.clone().unwrap_or_default();
+        if specs[i].name.as_deref() == Some("") {
+            return wrong(format!("the name of detector {i} is empty; expected a word, or none at all"));
+        }
         if specs[..i].iter().any(|other| other.name == specs[i].name) {
             return wrong(format!("two detectors are called {name}; give one another name"));
         }

@@ -11,13 +11,12 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use super::compute::Rank;
 use super::decode::Done;
 use super::room::Part;
 use super::spool::{Place, Spool};
 use super::{Shared, TaskInfo, UnitKey};
-use crate::detect::Selection;
 use crate::error::{Class, Error, RejectKind, Result};
-use crate::sink::record::{Detection, Record};
 use crate::sink::webdataset::TarStream;
 use crate::sink::{Finished, Format, Sample, ShardWriter};
 use crate::store::Object;
@@ -29,7 +28,7 @@ pub(super) enum Message {
     Open(Arc<TaskInfo>),
     /// What was made of one picture: mostly one sample, none where a detector's rule left it out, several where it cut
     /// crops; or why there is none.
-    Sample { key: UnitKey, attempt: u32, seq: u64, samples: Box<Result<Vec<Sample>>> },
+    Sample { key: UnitKey, attempt: u32, seq: u64, samples: Box<Result<Vec<(Rank, Sample)>>> },
     /// A unit has been decoded: so many samples belong to it.
     End { key: UnitKey, attempt: u32, outcome: Result<Done> },
 }
@@ -70,9 +69,9 @@ impl Entry {
 #[derive(Default)]
 struct UnitState {
     attempt: u32,
-    /// By the picture's number and the sample's among its own.
-    entries: BTreeMap<(u64, u32), Entry>,
-    /// The score by which each of them is kept, where only the best are.
+    /// By the picture's number, the whole sample's among its own, and the number of all of its samples.
+    entries: BTreeMap<(u64, u32, u32), Entry>,
+    /// The score by which each whole sample, with its crops, is kept where only the best are.
     ranks: BTreeMap<(u64, u32), f64>,
     failed: u64,
     /// Pictures that a detector's rule left out.
@@ -84,28 +83,25 @@ struct UnitState {
 }
 
 impl UnitState {
-    /// Drops all but the `count` samples of the highest ranks, of equal ones the earlier; the bytes of memory that are free
-    /// for it.
+    /// Drops all but the `count` whole samples of the highest ranks, of equal ones the earlier; the bytes of memory that are
+    /// free for it.
     fn keep_best(&mut self, count: usize) -> u64 {
         let mut freed = 0;
         while self.ranks.len() > count {
             let worst = self.ranks.iter().min_by(|(a, x), (b, y)| x.total_cmp(y).then(b.cmp(a)));
             let Some(key) = worst.map(|(key, _)| *key) else { break };
             self.ranks.remove(&key);
-            if let Some(Entry::Memory(sample)) = self.entries.remove(&key) {
-                freed += sample.data.len() as u64;
+            let parts = self.entries.range((key.0, key.1, 0)..=(key.0, key.1, u32::MAX)).map(|(part, _)| *part);
+            for part in parts.collect::<Vec<_>>() {
+                if let Some(Entry::Memory(sample)) = self.entries.remove(&part) {
+                    freed += sample.data.len() as u64;
+                }
             }
             let same_picture = self.ranks.range((key.0, 0)..=(key.0, u32::MAX)).next();
             self.left_out += u64::from(same_picture.is_none());
         }
         freed
     }
-}
-
-/// How strong the strongest object is by which samples are ranked: a detector's, that a rule is about.
-fn rank(record: &Record, (detector, of, _): &(&str, &Selection, usize)) -> f64 {
-    let counts = |d: &&Detection| d.model == *detector && of.has(d.class, d.score);
-    record.detections.iter().filter(counts).map(|d| d.score).fold(0.0, f64::max)
 }
 
 struct OpenTask {
@@ -229,15 +225,16 @@ impl<'a, W: Write> Collector<'a, W> {
         current
     }
 
-    fn samples(&mut self, key: UnitKey, attempt: u32, seq: u64, samples: Result<Vec<Sample>>) -> Result<()> {
+    fn samples(&mut self, key: UnitKey, attempt: u32, seq: u64, samples: Result<Vec<(Rank, Sample)>>) -> Result<()> {
         if !self.current(key, attempt) {
             return Ok(());
         }
         let best = self.shared.job.best();
-        let ranks: Vec<f64> =
-            best.iter().flat_map(|best| samples.iter().flatten().map(|sample| rank(&sample.record, best))).collect();
         let entries = match samples {
-            Ok(samples) => Ok(samples.into_iter().map(|sample| self.keep(key, sample)).collect::<Result<Vec<_>>>()?),
+            Ok(samples) => {
+                let keep = |(rank, sample)| Ok::<_, Error>((rank, self.keep(key, sample)?));
+                Ok(samples.into_iter().map(keep).collect::<Result<Vec<_>>>()?)
+            }
             Err(e) if e.class == Class::Input => Err(e),
             Err(e) => return Err(e),
         };
@@ -246,9 +243,11 @@ impl<'a, W: Write> Collector<'a, W> {
         match entries {
             Ok(entries) => {
                 state.left_out += u64::from(entries.is_empty());
-                state.entries.extend((0..).map(|i| (seq, i)).zip(entries));
-                state.ranks.extend((0..).map(|i| (seq, i)).zip(ranks));
-                if let Some((_, _, count)) = best {
+                if best.is_some() {
+                    state.ranks.extend(entries.iter().map(|(rank, _)| ((seq, rank.whole), rank.score)));
+                }
+                state.entries.extend((0..).zip(entries).map(|(i, (rank, entry))| ((seq, rank.whole, i), entry)));
+                if let Some(count) = best {
                     let freed = state.keep_best(count);
                     self.held -= freed;
                 }

@@ -39,6 +39,17 @@ pub(super) struct Made {
     pub views: Vec<Vec<Result<Processed>>>,
     /// The frames themselves, where a detector is to see parts of them.
     pub frames: Vec<Arc<Frame>>,
+    /// By which it is kept.
+    pub rank: Rank,
+}
+
+/// By which samples are kept where only the best are: crops go with the whole sample that they were cut from.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rank {
+    /// The whole sample's place among those of its picture.
+    pub whole: u32,
+    /// How strong the strongest object is by which it is ranked.
+    pub score: f64,
 }
 
 /// How many frames of `work` a detector sees.
@@ -170,8 +181,8 @@ fn record(job: &Job, work: &Work, processed: &Processed, tensor: &Tensor, varian
 }
 
 /// Encodes a sample as the job's format wants it.
-pub(super) fn finish(job: &Job, made: Made) -> Result<Sample> {
-    let Made { tensors, record, fields, .. } = made;
+pub(super) fn finish(job: &Job, made: Made) -> Result<(Rank, Sample)> {
+    let Made { tensors, record, fields, rank, .. } = made;
     let clip = job.sampling.clip.is_some();
     let shape = shape(&tensors, clip).map_err(|e| e.context(&record.uri))?;
     let dtype = tensors[0].dtype;
@@ -183,5 +194,5 @@ pub(super) fn finish(job: &Job, made: Made) -> Result<Sample> {
     if job.file.output.format != Format::Tensors {
         sample.seal();
     }
-    Ok(sample)
+    Ok((rank, sample))
 }

@@ -76,7 +76,8 @@ pub(super) fn stage(
                 return Ok(());
             }
             let mut all: Result<Vec<Made>> = Ok(Vec::new());
-            for made in item {
+            for (whole, mut made) in (0..).zip(item) {
+                made.rank.whole = whole;
                 let found = seen.iter_mut().filter_map(Iterator::next).collect();
                 let settled = settle(detectors.iter().map(|d| &**d), &parents, made, found);
                 all = all.and_then(|mut all| {

@@ -166,7 +166,8 @@ impl Annotations {
             let stem = labels.rsplit_once('.').map_or(labels.as_str(), |(stem, _)| stem);
             out.replace(&format!("{stem}.txt"), text.as_bytes())
         })?;
-        let mut text = String::from("path: .\n");
+        // Without `path`, readers look beside this file, wherever it lies; `.` would be the folder that they run in.
+        let mut text = String::new();
         let has = |name: &str| splits.iter().any(|s| s == name);
         for part in ["train", "val", "test"] {
             match (splits.is_empty(), has(part)) {

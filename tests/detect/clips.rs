@@ -68,6 +68,23 @@ fn the_best_frames_of_a_video_are_kept() {
     assert_eq!((&told["samples"], &told["frames"]["sampled"]), (&json!(3), &json!(3)));
     let left_out = rows.len() as u64 - 3;
     assert_eq!(told["frames"]["skipped_by_rule"], left_out, "{told}");
+    // What is cut comes from the best, whichever objects they are the best by.
+    let several = format!("{detect}max = 3\n");
+    let (_, rows) = run(&make, dir.path(), "several", "all = true", &several);
+    let red = |row: &Value| {
+        let all = row["detections"].as_array().unwrap();
+        all.iter().find(|d| d["label"] == "red").unwrap()["score"].as_f64().unwrap()
+    };
+    let mut ranked: Vec<&Value> = rows.iter().collect();
+    ranked.sort_by(|a, b| red(b).total_cmp(&red(a)));
+    let mut expected: Vec<&str> = ranked[..2].iter().map(|row| row["key"].as_str().unwrap()).collect();
+    expected.sort_unstable();
+    assert_ne!(expected, rows[..2].iter().map(|r| r["key"].as_str().unwrap()).collect::<Vec<_>>(), "no test");
+    let then =
+        "then = [{ best = { count = 2, classes = [\"red\"] } }, { crop = { classes = [\"green\", \"blue\"] } }]\n";
+    let (_, kept) = run(&make, dir.path(), "cut", "all = true", &(several + then));
+    let expected: Vec<String> = expected.iter().flat_map(|key| [format!("{key}-c0"), format!("{key}-c1")]).collect();
+    assert_eq!(kept.iter().map(|r| r["key"].as_str().unwrap()).collect::<Vec<_>>(), expected);
     // None of this class is that sure.
     let none = format!("{detect}then = [{{ best = {{ count = 3, classes = [\"blue\"], score = 0.999 }} }}]\n");
     assert!(run(&make, dir.path(), "none", "count = 5", &none).1.is_empty());

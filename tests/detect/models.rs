@@ -13,6 +13,11 @@ fn what_cannot_be_run_is_told_before_anything_starts() {
     let input = picture(dir.path(), "a.png", (32, 32), 90);
     std::fs::write(path("garbage.onnx"), "no model").unwrap();
     std::fs::write(path("two.txt"), "cat\ndog\n").unwrap();
+    let job = |name: &str, detector: &str, more: &str| {
+        let text = format!("[[detect]]\nmodel = {:?}\n{more}\n", model(detector));
+        std::fs::write(path(&format!("{name}.toml")), text).unwrap();
+        path(&format!("{name}.toml"))
+    };
     let fails = |more: &[&str]| {
         let out = path("out");
         let args = [&["run", "-i", &input, "-o", &out], more].concat();
@@ -33,6 +38,10 @@ fn what_cannot_be_run_is_told_before_anything_starts() {
         (&["--detect", &path("garbage.onnx")], 2, &["garbage.onnx", "expected an ONNX model"]),
         (&["--detect", &path("none.onnx")], 2, &["none.onnx", "No such file"]),
         (&["--detect", &model("end2end"), "--labels", "none.txt"], 2, &["none.txt"]),
+        (&[&job("size", "end2end", "preprocess = { size = [0, 32] }")], 2, &["preprocess.size", "1 to 16384"]),
+        (&[&job("class", "seg8", "classes = [2]")], 2, &["class 2", "2 classes"]),
+        (&[&job("then", "seg8", "then = [{ fill = { classes = [2] } }]")], 2, &["class 2", "2 classes"]),
+        (&[&job("name", "end2end", "name = \"\"")], 2, &["name of detector 0 is empty"]),
         (&["--detect", &model("end2end"), "--detect-score", "7"], 2, &["expected 0 to 1"]),
         (&["--detect", &model("end2end"), "--provider", "gpu"], 2, &["unknown provider", "cuda"]),
         (&["--detect", &model("end2end"), "--ort", &path("libonnxruntime.so")], 69, &["libonnxruntime.so", "--ort"]),

@@ -81,7 +81,8 @@ fn faces_and_plates_are_found_as_by_the_reference() {
     let (Some(media), Some(make)) = (media(), runtime()) else { return };
     let models = [
         ("version-RFB-320", ""),
-        ("yunet_n_320_320", ""),
+        // Its one class has a name of its own.
+        ("yunet_n_320_320", "classes = [\"face\"]\n"),
         ("RFB-640-masked_face-v2", ""),
         ("y5fu_320x_sim", "head = \"yolov5:points=4\"\npreprocess = { fill = \"000000\" }\n"),
         ("nanodet_m_416", ""),

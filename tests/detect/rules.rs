@@ -98,7 +98,7 @@ fn what_is_hidden_is_hidden_in_everything_that_is_written() {
     let expected = "0 0.500000 0.500000 0.500000 0.500000\n1 0.062500 0.062500 0.125000 0.125000\n";
     assert_eq!(std::fs::read_to_string(labels).unwrap(), expected);
     let yaml = std::fs::read_to_string(dir.path().join("fill/data.yaml")).unwrap();
-    assert_eq!(yaml, "path: .\ntrain: images\nval: images\nnames:\n  0: \"cat\"\n  1: \"dog\"\n");
+    assert_eq!(yaml, "train: images\nval: images\nnames:\n  0: \"cat\"\n  1: \"dog\"\n");
 
     // Where nothing is hidden, the picture is kept, and its record says what is wrong.
     let (code, text, rows) = job(dir.path(), "keep", "", true).unwrap();

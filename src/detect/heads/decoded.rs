@@ -2,6 +2,11 @@
 
 use super::{Found, Output, best, centred, masks, rows, scaled, sigmoid, table};
 
+/// A class that a model tells as a number among others.
+fn class(number: f32) -> usize {
+    number.round() as usize
+}
+
 pub fn yolov5(outputs: &[Output], points: usize, score: f32) -> Option<Vec<Found>> {
     let (data, columns) = table(outputs.first()?, None)?;
     let (classes, behind) = (5 + 2 * points, columns.checked_sub(masks::count(outputs))?);
@@ -44,7 +49,7 @@ pub fn end2end(outputs: &[Output], score: f32) -> Option<Vec<Found>> {
         // Some exports fill up with rows of -1.
         (row[4] >= score && row[5] >= 0.0).then(|| Found {
             coefficients: row[6..].to_vec(),
-            ..Found::of(row[5] as usize, row[4], [row[0], row[1], row[2], row[3]])
+            ..Found::of(class(row[5]), row[4], [row[0], row[1], row[2], row[3]])
         })
     };
     Some(data.chunks_exact(columns).filter_map(one).collect())
@@ -119,7 +124,7 @@ pub fn tf_ssd(outputs: &[Output], (w, h): (u32, u32), score: f32) -> Option<Vec<
     let one = |i: usize| {
         let b = &boxes.data[4 * i..4 * i + 4];
         (scores.data[i] >= score && classes.data[i] >= 0.0)
-            .then(|| Found::of(classes.data[i] as usize, scores.data[i], [b[1] * w, b[0] * h, b[3] * w, b[2] * h]))
+            .then(|| Found::of(class(classes.data[i]), scores.data[i], [b[1] * w, b[0] * h, b[3] * w, b[2] * h]))
     };
     Some((0..count).filter_map(one).collect())
 }

@@ -85,7 +85,7 @@ pub fn crop(made: &Made, n: usize, how: &Crop, i: usize) -> Option<Made> {
         .into_iter()
         .map(|d| moved(d, [x as u32, y as u32, part.width, part.height]))
         .collect();
-    Some(Made { tensors: vec![part], record, fields: made.fields.clone(), ..Made::default() })
+    Some(Made { tensors: vec![part], record, fields: made.fields.clone(), rank: made.rank, ..Made::default() })
 }
 
 /// The rectangle of a picture.

@@ -38,6 +38,7 @@ pub fn settle<'a>(
     if !all.iter().all(|(_, detector, seen)| applied(detector, seen, &mut made)) {
         return Ok(Vec::new());
     }
+    made.rank.score = strongest(&all);
     let places = list(&mut made.record.detections, &all, parents);
     let cuts = all.iter().zip(&places).find_map(|((_, detector, seen), places)| match detector.rules.last() {
         Some(Act::Crop { of, how }) => Some((how, wanted(seen, places, of))),
@@ -71,6 +72,16 @@ fn applied(detector: &Detector, seen: &[Seen], made: &mut Made) -> bool {
         }
     }
     true
+}
+
+/// How strong the strongest object is by which samples are ranked.
+fn strongest(all: &[Told]) -> f64 {
+    let scores = all.iter().flat_map(|(_, detector, seen)| {
+        let best = detector.rules.iter().find_map(|act| if let Act::Best { of, .. } = act { Some(of) } else { None });
+        let counts = move |d: &&Detection| shown(d) && best.is_some_and(|of| of.has(d.class, d.score));
+        seen.iter().map(|s| &s.detection).filter(counts).map(|d| d.score)
+    });
+    scores.fold(0.0, f64::max)
 }
 
 /// Puts what is to be seen into the record. For each of `all`, and each of what it found, the place in the record.
