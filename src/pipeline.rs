@@ -44,7 +44,7 @@ use crate::lease::Leases;
 use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
 use crate::store::{self, Output};
-use crate::task::rolls::{ROLL, Roll};
+use crate::task::rolls::{Roll, SMALL};
 use crate::task::{Ledger, Receipt, Reject};
 use crate::trace::{self, Clock, Recorder, Slice};
 pub use alone::{Alone, decode_alone};
@@ -428,15 +428,17 @@ pub fn run(
     suspects: &Suspects,
 ) -> Result<Outcome> {
     let begun = Instant::now();
-    let (mut leases, mut roll) = (None, None);
+    let (mut leases, mut roll, mut done) = (None, None, HashSet::new());
     let (out, stream) = match target {
         Target::Output(out, name) => {
             let ledger = Ledger::new(out);
             let tasks: u64 = plans.iter().map(|plan| plan.header.tasks).sum();
-            roll = (tasks > ROLL as u64).then(|| Roll::new(out, name));
+            roll = (tasks > SMALL).then(|| Roll::new(out, name));
+            done = ledger.done(plans.iter().flat_map(|plan| plan.tasks()))?;
             if job.file.tasks == TaskShare::Any {
                 let term = Duration::from_secs_f64(job.file.lease.as_f64().clamp(1.0, 1e6));
-                leases = Some(Leases::join(&ledger, name, term, plans.iter().flat_map(|p| p.tasks()))?);
+                let open = plans.iter().flat_map(|plan| plan.tasks()).filter(|task| !done.contains(task));
+                leases = Some(Leases::join(&ledger, name, term, open)?);
             }
             (Some(out.clone()), None)
         }
@@ -455,8 +457,6 @@ pub fn run(
     (shared.leases, shared.roll, shared.raw) = (leases, roll, job.raw()?);
     let mut outcome = Outcome::default();
     let (mut tasks, mut shared_units) = (VecDeque::new(), 0);
-    let planned = || plans.iter().flat_map(|plan| plan.tasks());
-    let done = shared.ledger.as_ref().map(|ledger| ledger.done(planned())).transpose()?.unwrap_or_default();
     for plan in plans {
         for task in plan.tasks().filter(|t| wanted(*t)) {
             match &shared.leases {

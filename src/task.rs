@@ -161,6 +161,8 @@ pub enum Settled {
     Otherwise,
 }
 
+/// Thousands of tasks that are listed each by itself.
+const FEW: usize = 32;
 /// Receipts of which the text is held in memory as they are read.
 const AT_ONCE: usize = 1024;
 
@@ -229,8 +231,7 @@ impl Ledger {
         if tasks.is_empty() {
             return Ok(tasks);
         }
-        let beginnings: BTreeSet<String> = tasks.iter().map(|task| beginning(*task)).collect();
-        let names = self.out.list_by("_framemill/receipts", &Vec::from_iter(beginnings))?;
+        let names = self.out.list_by("_framemill/receipts", &beginnings(&tasks))?;
         let there = names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok());
         Ok(there.filter(|task| tasks.contains(task)).collect())
     }
@@ -343,10 +344,13 @@ impl Ledger {
     }
 }
 
-/// How the names of receipts begin of which as many as a store gives in one answer begin so.
-fn beginning(task: u64) -> String {
-    // Names of more than six digits begin with another three.
-    format!("{task:06}")[..3].to_string()
+/// How the names of the receipts of `tasks` begin: by the thousand, which is what a store gives in one answer, where those
+/// are few, else by the ten thousand, since a listing that finds nothing is a request, too.
+fn beginnings(tasks: &HashSet<u64>) -> Vec<String> {
+    // Names of more than six digits begin as those of a tenth of their number do.
+    let begin = |digits| tasks.iter().map(|task| format!("{task:06}")[..digits].to_string()).collect::<BTreeSet<_>>();
+    let thousands = begin(3);
+    Vec::from_iter(if thousands.len() > FEW { begin(2) } else { thousands })
 }
 
 fn rejects_name(task: u64) -> String {

@@ -4,7 +4,7 @@
 //! Promises: receipts alone say what is done. A roll only says in fewer requests what they say: what it holds of a task
 //! without a receipt is passed over, and what is in no roll, or in two that differ, is read from its receipt. One that is
 //! damaged is passed over with a warning. While a job goes on each worker writes rolls of its own; when it is finished, those
-//! that are left are a function of its receipts. A job of at most [`ROLL`] tasks has none.
+//! that are left are a function of its receipts. A job of at most [`SMALL`] tasks has none.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -17,11 +17,13 @@ use crate::store::{self, Output};
 
 /// Where they lie.
 pub const ROLLS: &str = "_framemill/rolls";
-/// Receipts in a worker's roll, and tasks of a job from which on there are any: so few receipts are soon read.
-pub const ROLL: usize = 128;
+/// Tasks of the largest job that has none: so few receipts are soon read.
+pub const SMALL: u64 = 128;
+/// Receipts in a worker's roll, about 250 kB.
+const ROLL: usize = 512;
 /// Receipts that a worker gathers before it writes its roll once more. They are what is read one by one where it dies: the
-/// fewer they are the cheaper is every look at the job, and a sixteenth of a request a task is little.
-const STEP: usize = 16;
+/// fewer they are the cheaper is every look at the job, and an eighth of a request a task is little.
+const STEP: usize = 8;
 /// Tasks in a roll of a finished job: about half a megabyte.
 const PART: u64 = 1024;
 /// Rolls of which the text is held in memory as they are read.
@@ -135,7 +137,7 @@ pub(super) fn receipts(ledger: &Ledger, done: HashSet<u64>) -> Result<(Vec<Recei
         Err(e) => tracing::warn!("{}: {e}; it is damaged, and not used; {COPY}", out.place(name)),
     };
     for _ in 0..LOOKS {
-        if done.len() <= ROLL {
+        if done.len() as u64 <= SMALL {
             break;
         }
         let known = rolls.clone();
@@ -153,7 +155,7 @@ pub(super) fn receipts(ledger: &Ledger, done: HashSet<u64>) -> Result<(Vec<Recei
 /// Leaves the rolls of a finished job, whose `receipts` are all here in order: the same whoever does it. Those in `rolls`
 /// are not written again where they are right.
 pub fn finish(out: &Output, receipts: &[Receipt], rolls: &Rolls) -> Result<()> {
-    if receipts.len() <= ROLL {
+    if receipts.len() as u64 <= SMALL {
         return Ok(());
     }
     let mut stay = BTreeSet::new();
