@@ -116,7 +116,7 @@ fn names_are_listed_by_how_they_begin_and_removed_together() {
 #[test]
 fn more_names_than_one_answer_holds_are_listed_too() {
     let Fresh { out, dir } = stores().pop().unwrap();
-    let name = |n: u64| format!("{}{n:04}", if n % 50 == 0 { 'b' } else { 'a' });
+    let name = |n: u64| format!("{}{n:04}", if n.is_multiple_of(50) { 'b' } else { 'a' });
     (0..2500).for_each(|n| out.replace(&format!("f/{}", name(n)), b"").unwrap());
     let mut expected: Vec<String> = (0..2500).map(name).collect();
     expected.sort();
