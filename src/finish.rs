@@ -16,7 +16,7 @@ use crate::sink::annotations::{self, Annotations};
 use crate::sink::record::output_names;
 use crate::sink::{Format, is_records, record, scenes, table};
 use crate::store::{Object, Output};
-use crate::task::{Ledger, Totals};
+use crate::task::{Ledger, Totals, rolls};
 
 const RECORDS_CSV: &str = "records.csv";
 const SCENES_CSV: &str = "scenes.csv";
@@ -32,7 +32,7 @@ pub fn finish(out: &Output, plans: &[Plan], totals: &Totals) -> Result<()> {
         return Err(Error::usage(format!("{out} holds no plan: expected the output of framemill run")));
     };
     if !totals.finished() {
-        let done = Ledger::new(out).done()?;
+        let done = Ledger::new(out).done(plans.iter().flat_map(Plan::tasks))?;
         let open = plans.iter().flat_map(Plan::tasks).filter(|task| !done.contains(task)).take(10);
         let open: Vec<String> = open.map(|task| task.to_string()).collect();
         let (left, list) = (totals.tasks - totals.done, open.join(", "));
@@ -42,9 +42,10 @@ pub fn finish(out: &Output, plans: &[Plan], totals: &Totals) -> Result<()> {
     }
     let job = first.job()?;
     let tables = |of: fn(&str) -> bool| -> Vec<String> {
-        totals.objects.iter().filter(|o| of(&o.path)).map(|o| o.path.clone()).collect()
+        totals.objects().filter(|o| of(&o.path)).map(|o| o.path.clone()).collect()
     };
     let (records, scenes) = (tables(is_records), tables(scenes::is_table));
+    let objects: Vec<&Object> = totals.objects().collect();
     for form in &job.output.metadata {
         match form {
             Metadata::Parquet => {}
@@ -55,10 +56,11 @@ pub fn finish(out: &Output, plans: &[Plan], totals: &Totals) -> Result<()> {
                 }
             }
             Metadata::Sqlite => table::merge_sqlite(out, &records, &scenes, RECORDS_SQLITE)?,
-            Metadata::Coco => annotations(first, &job).coco(out, &totals.objects)?,
-            Metadata::Yolo => annotations(first, &job).yolo(out, &totals.objects, &first.header.splits)?,
+            Metadata::Coco => annotations(first, &job).coco(out, &objects)?,
+            Metadata::Yolo => annotations(first, &job).yolo(out, &objects, &first.header.splits)?,
         }
     }
+    rolls::finish(out, &totals.receipts, &totals.rolls)?;
     lease::sweep(out)?;
     out.sweep()?;
     let dataset = dataset(first, &job, totals);
@@ -98,7 +100,7 @@ fn is_data(object: &Object) -> bool {
 fn dataset(plan: &Plan, job: &JobFile, totals: &Totals) -> Value {
     let header = &plan.header;
     let mut splits: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for object in totals.objects.iter().filter(|o| is_data(o)) {
+    for object in totals.objects().filter(|o| is_data(o)) {
         splits.entry(split_of(object, &header.splits)).or_default().push(&object.path);
     }
     let mut schema: Vec<Value> = record::field_names().into_iter().map(|name| json!({ "name": name })).collect();
@@ -121,7 +123,7 @@ fn dataset(plan: &Plan, job: &JobFile, totals: &Totals) -> Value {
         },
         "schema": schema,
         "splits": splits,
-        "shards": totals.objects,
+        "shards": totals.objects().collect::<Vec<_>>(),
     })
 }
 
@@ -188,7 +190,7 @@ fn card(plan: &Plan, job: &JobFile, totals: &Totals) -> String {
             out += &format!("  - split: train\n    path: {pattern}\n");
         }
         for split in &plan.header.splits {
-            let any = totals.objects.iter().any(|o| is_data(o) && split_of(o, &plan.header.splits) == split);
+            let any = totals.objects().any(|o| is_data(o) && split_of(o, &plan.header.splits) == split);
             if any {
                 out += &format!("  - split: {split}\n    path: {split}/{pattern}\n");
             }
@@ -216,15 +218,17 @@ fn card(plan: &Plan, job: &JobFile, totals: &Totals) -> String {
     out
 }
 
-/// What is off with a dataset; empty when all is well.
-pub fn verify(out: &Output, plans: &[Plan]) -> Result<Vec<String>> {
+/// What is off with a dataset, nothing when all is well, and what its receipts, each of which is read, say together.
+pub fn verify(out: &Output, plans: &[Plan]) -> Result<(Vec<String>, Totals)> {
     let ledger = Ledger::new(out);
+    let receipts = ledger.receipts(&plans.iter().flat_map(Plan::tasks).collect::<Vec<_>>())?;
+    let receipt = |task: u64| receipts.binary_search_by_key(&task, |receipt| receipt.task).ok().map(|i| &receipts[i]);
     let (mut faults, mut whole) = (Vec::new(), true);
     let mut keys = std::collections::HashMap::new();
     let mut known = std::collections::BTreeSet::new();
     for plan in plans {
         for task in plan.tasks() {
-            let Some(receipt) = ledger.receipt(task)? else {
+            let Some(receipt) = receipt(task) else {
                 faults.push(format!("task {task} has no receipt: the run is not finished"));
                 whole = false;
                 continue;
@@ -276,18 +280,19 @@ pub fn verify(out: &Output, plans: &[Plan]) -> Result<Vec<String>> {
             }
         }
     }
+    faults.extend(rolls::faults(out, &receipts)?);
+    let totals = Totals::of(&ledger, plans, receipts)?;
     if let Some(first) = plans.first().filter(|_| whole) {
-        let totals = Totals::read(&ledger, plans)?;
         faults.extend(undescribed(out, first, &totals)?);
     }
-    Ok(faults)
+    Ok((faults, totals))
 }
 
 /// What is off with the files that a dataset has once all tasks are done.
 fn undescribed(out: &Output, plan: &Plan, totals: &Totals) -> Result<Vec<String>> {
     const AGAIN: &str = "framemill finish writes it again";
     let job = plan.job()?;
-    let scenes = totals.objects.iter().any(|o| scenes::is_table(&o.path));
+    let scenes = totals.objects().any(|o| scenes::is_table(&o.path));
     let merged = job.output.metadata.iter().flat_map(|form| match form {
         Metadata::Parquet => vec![],
         Metadata::Csv if scenes => vec![RECORDS_CSV, SCENES_CSV],

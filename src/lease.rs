@@ -27,6 +27,8 @@ const WORKERS: &str = "_framemill/workers";
 const PAGE: usize = 1000;
 /// Names that a listing gives for what two or three tries cost.
 const NAMES: usize = 2 * PAGE;
+/// Looks in vain of which one also asks for tasks that others hold.
+const EACH: u32 = 8;
 /// Renewals in the time of a lease.
 const RENEWALS: u32 = 3;
 /// How soon a worker that waits for others looks again at first, and how soon at last: what others have is mostly done in
@@ -78,8 +80,6 @@ pub struct Leases {
     worker: String,
     term: Duration,
     begun: Instant,
-    /// How many tasks the job has.
-    tasks: usize,
     state: Mutex<State>,
     beats: Mutex<u64>,
 }
@@ -114,17 +114,16 @@ struct Seen {
 }
 
 impl Leases {
-    /// Joins those who share the `tasks` of the ledger's job. `worker` tells this one from all others that live, and
-    /// stays the same where an engine process takes over from another; `term` is how long one may be silent.
-    pub fn join(ledger: &Ledger, worker: &str, term: Duration, tasks: impl Iterator<Item = u64>) -> Result<Leases> {
-        let state = State { open: tasks.collect(), ..State::default() };
-        let tasks = state.open.len();
+    /// Joins those who share the ledger's job, of which the tasks in `open` had no receipts just now. `worker` tells this
+    /// one from all others that live, and stays the same where an engine process takes over from another; `term` is how
+    /// long one may be silent.
+    pub fn join(ledger: &Ledger, worker: &str, term: Duration, open: impl Iterator<Item = u64>) -> Result<Leases> {
+        let state = State { open: open.collect(), ..State::default() };
         let leases = Leases {
             ledger: ledger.clone(),
             worker: worker.into(),
             term,
             begun: Instant::now(),
-            tasks,
             state: Mutex::new(state),
             beats: Mutex::default(),
         };
@@ -217,11 +216,15 @@ impl Leases {
 
     /// Looks what is done and what is taken. Gives a verdict, or has filled the list of free tasks.
     fn look(&self, state: &mut State, now: Duration) -> Result<Option<Take>> {
-        self.strike(state)?;
         let mut taken: HashMap<u64, u32> = HashMap::new();
         for (task, attempt) in self.out().list(LEASES)?.iter().filter_map(|name| parsed(name)) {
             let last = taken.entry(task).or_insert(attempt);
             *last = (*last).max(attempt);
+        }
+        // Who has done a task removes its lease, save where that fails: so what is held is seldom done.
+        let all = state.waits % EACH == EACH - 1;
+        if state.looks > 0 {
+            self.strike(state, |task| all || !taken.contains_key(&task))?;
         }
         let left = state.open.iter().filter(|task| !state.begun.contains_key(task));
         let (held, free): (Vec<u64>, Vec<u64>) = left.partition(|task| taken.contains_key(task));
@@ -249,14 +252,17 @@ impl Leases {
         Ok(Some(Take::Wait))
     }
 
-    /// Strikes out what is done: by a listing of all receipts or, where that would cost more, by asking for each.
-    fn strike(&self, state: &mut State) -> Result<()> {
-        if state.open.len() > self.tasks / PAGE {
-            let done = self.ledger.done()?;
+    /// Strikes out what is done of the open tasks that `asked` names: by a listing of receipts or, where that would cost
+    /// more, by asking for each.
+    fn strike(&self, state: &mut State, asked: impl Fn(u64) -> bool) -> Result<()> {
+        let asked: Vec<u64> = state.open.iter().copied().filter(|task| asked(*task)).collect();
+        // There are about as many receipts as the last of these tasks has before it.
+        if asked.len() > asked.last().map_or(0, |last| *last as usize / PAGE) {
+            let done = self.ledger.done(asked)?;
             state.open.retain(|task| !done.contains(task));
             return Ok(());
         }
-        for task in state.open.clone() {
+        for task in asked {
             if self.ledger.has(task)? {
                 state.open.remove(&task);
             }

@@ -45,6 +45,7 @@ use crate::lease::Leases;
 use crate::plan::{Plan, Unit};
 use crate::sink::webdataset::TarStream;
 use crate::store::{self, Output};
+use crate::task::rolls::{Roll, SMALL};
 use crate::task::{Ledger, Receipt, Reject};
 use crate::trace::{self, Clock, Recorder, Slice};
 pub use alone::{Alone, decode_alone};
@@ -220,6 +221,8 @@ struct Shared<'a> {
     ledger: Option<Ledger>,
     /// Where workers share what is left.
     leases: Option<Leases>,
+    /// Copies of this worker's receipts, where there are many.
+    roll: Option<Roll>,
     out: Option<Output>,
     /// Where sources are kept.
     raw: Option<Output>,
@@ -285,6 +288,7 @@ impl<'a> Shared<'a> {
             progress,
             ledger: out.as_ref().map(|out| Ledger::new(out).mixed(job.file.mix == Mix::Allow)),
             leases: None,
+            roll: None,
             raw: None,
             worker: store::worker(),
             columns: plans
@@ -355,11 +359,13 @@ impl Shared<'_> {
             leases.done(task);
         }
     }
-    fn committed(&self, receipt: &Receipt) {
+    /// A task has its receipt, by this worker.
+    fn committed(&self, receipt: &Receipt) -> Result<()> {
         let bytes = receipt.objects.iter().map(|object| object.bytes).sum();
         self.progress.bytes_written.fetch_add(bytes, Ordering::Relaxed);
         self.progress.samples_committed.fetch_add(receipt.samples, Ordering::Relaxed);
         self.progress.tasks.fetch_add(1, Ordering::Relaxed);
+        self.roll.as_ref().map_or(Ok(()), |roll| roll.add(receipt))
     }
     /// Where temporaries are made.
     fn scratch(&self) -> PathBuf {
@@ -426,13 +432,17 @@ pub fn run(
     suspects: &Suspects,
 ) -> Result<Outcome> {
     let begun = Instant::now();
-    let mut leases = None;
+    let (mut leases, mut roll, mut done) = (None, None, HashSet::new());
     let (out, stream) = match target {
         Target::Output(out, name) => {
             let ledger = Ledger::new(out);
+            let tasks: u64 = plans.iter().map(|plan| plan.header.tasks).sum();
+            roll = (tasks > SMALL).then(|| Roll::new(out, name));
+            done = ledger.done(plans.iter().flat_map(|plan| plan.tasks()))?;
             if job.file.tasks == TaskShare::Any {
                 let term = Duration::from_secs_f64(job.file.lease.as_f64().clamp(1.0, 1e6));
-                leases = Some(Leases::join(&ledger, name, term, plans.iter().flat_map(|p| p.tasks()))?);
+                let open = plans.iter().flat_map(|plan| plan.tasks()).filter(|task| !done.contains(task));
+                leases = Some(Leases::join(&ledger, name, term, open)?);
             }
             (Some(out.clone()), None)
         }
@@ -448,10 +458,9 @@ pub fn run(
         fallbacks.device(&job.device.to_string(), reason);
     }
     let mut shared = Shared::new(job, plans, out, stop, progress, fallbacks, opened.backend.surfaces())?;
-    (shared.leases, shared.raw) = (leases, job.raw()?);
+    (shared.leases, shared.roll, shared.raw) = (leases, roll, job.raw()?);
     let mut outcome = Outcome::default();
     let (mut tasks, mut shared_units) = (VecDeque::new(), 0);
-    let done = shared.ledger.as_ref().map(Ledger::done).transpose()?.unwrap_or_default();
     for plan in plans {
         for task in plan.tasks().filter(|t| wanted(*t)) {
             match &shared.leases {
@@ -496,6 +505,9 @@ pub fn run(
         Err(e) if e.class == Class::Store && finished(&shared, plans)? => tracing::info!("others have done all: {e}"),
         other => other?,
     }
+    if let Some(roll) = shared.roll.as_ref().filter(|_| !stop.aborting()) {
+        roll.end()?;
+    }
     outcome.left = std::mem::take(&mut *lock(&shared.left));
     outcome.streamed = std::mem::take(&mut *lock(&shared.streamed));
     outcome.device_work = backend.log();
@@ -507,8 +519,9 @@ pub fn run(
 /// Every task has its receipt.
 fn finished(shared: &Shared, plans: &[Arc<Plan>]) -> Result<bool> {
     let Some(ledger) = &shared.ledger else { return Ok(false) };
-    let done = ledger.done()?;
-    Ok(plans.iter().flat_map(|plan| plan.tasks()).all(|task| done.contains(&task)))
+    let tasks = || plans.iter().flat_map(|plan| plan.tasks());
+    let done = ledger.done(tasks())?;
+    Ok(tasks().all(|task| done.contains(&task)))
 }
 
 /// Shows that this worker lives until the run is over.

@@ -103,6 +103,11 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Removes an object; one that is not there is removed already.
     fn remove(&self, name: &str) -> Result<()>;
 
+    /// Removes many objects.
+    fn remove_all(&self, names: &[String]) -> Result<()> {
+        names.iter().try_for_each(|name| self.remove(name))
+    }
+
     /// Removes a folder that has nothing in it any more, where folders are something.
     fn remove_folder(&self, _: &str) -> Result<()> {
         Ok(())
@@ -111,6 +116,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The names in a folder, sorted, without the folder's own before them; subfolders end in `/`. None where it is not
     /// there. Hidden ones (temporaries) are left out.
     fn list(&self, folder: &str) -> Result<Vec<String>>;
+
+    /// The same, at least of the names that begin with one of `beginnings`, none of which begins another: a store that
+    /// can asks for all of them at the same time.
+    fn list_by(&self, folder: &str, _beginnings: &[String]) -> Result<Vec<String>> {
+        self.list(folder)
+    }
 
     /// Size of an object where it is there.
     fn size(&self, name: &str) -> Result<Option<u64>>;
@@ -179,7 +190,15 @@ impl Output {
         one_put: u64,
         scratch: &Path,
     ) -> Output {
-        let store = Arc::new(bucket::Bucket::over(store, prefix, one_put));
+        let store = Arc::new(bucket::Bucket::over(store, None, prefix, one_put));
+        Output { store, scratch: scratch.to_path_buf(), folder: None }
+    }
+
+    /// The same of a bucket that lists names by how they begin, as real ones do.
+    #[cfg(all(test, feature = "cloud"))]
+    pub(crate) fn gated(store: gated::Gated, scratch: &Path) -> Output {
+        let store = Arc::new(store);
+        let store = Arc::new(bucket::Bucket::over(store.clone(), Some(store), "job", u64::MAX));
         Output { store, scratch: scratch.to_path_buf(), folder: None }
     }
 

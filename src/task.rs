@@ -4,14 +4,18 @@
 //! when all is well) obeys it, so that a shard's bytes are a function of plan and decision; two workers on one task end
 //! with one shard and one receipt.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+pub mod rolls;
+mod totals;
+
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::decode::losses::Losses;
 use crate::error::{Error, RejectKind, Result};
-use crate::plan::{Plan, Unit};
+use crate::plan::Unit;
 use crate::store::{self, Created, Object, Output};
+pub use totals::Totals;
 
 /// What became of the frames of a unit, a task, or a job. The same on every machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +161,11 @@ pub enum Settled {
     Otherwise,
 }
 
+/// Thousands of tasks that are listed each by itself.
+const FEW: usize = 32;
+/// Receipts of which the text is held in memory as they are read.
+const AT_ONCE: usize = 1024;
+
 /// The files in `_framemill` of one output.
 #[derive(Debug, Clone)]
 pub struct Ledger {
@@ -204,23 +213,41 @@ impl Ledger {
         Ok(self.out.size(&store::receipt_name(task))?.is_some())
     }
 
-    /// The receipts of many tasks, in their order.
-    pub fn receipts(&self, tasks: &[u64]) -> Result<Vec<Option<Receipt>>> {
-        let names: Vec<String> = tasks.iter().map(|task| store::receipt_name(*task)).collect();
-        let read = self.out.read_all(&names)?;
-        let parsed = |(name, bytes): (&String, Option<Vec<u8>>)| bytes.map(|b| self.parsed(name, &b)).transpose();
-        names.iter().zip(read).map(parsed).collect()
+    /// The receipts of those of many tasks that have one, in their order.
+    pub fn receipts(&self, tasks: &[u64]) -> Result<Vec<Receipt>> {
+        let mut receipts = Vec::new();
+        for tasks in tasks.chunks(AT_ONCE) {
+            let names: Vec<String> = tasks.iter().map(|task| store::receipt_name(*task)).collect();
+            for (name, bytes) in names.iter().zip(self.out.read_all(&names)?) {
+                receipts.extend(bytes.map(|bytes| self.parsed(name, &bytes)).transpose()?);
+            }
+        }
+        Ok(receipts)
     }
 
-    /// The tasks that have receipts.
-    pub fn done(&self) -> Result<HashSet<u64>> {
-        let names = self.out.list("_framemill/receipts")?;
-        Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
+    /// Those of `tasks` that have receipts.
+    pub fn done(&self, tasks: impl IntoIterator<Item = u64>) -> Result<HashSet<u64>> {
+        let tasks: HashSet<u64> = tasks.into_iter().collect();
+        if tasks.is_empty() {
+            return Ok(tasks);
+        }
+        let names = self.out.list_by("_framemill/receipts", &beginnings(&tasks))?;
+        let there = names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok());
+        Ok(there.filter(|task| tasks.contains(task)).collect())
     }
 
     fn parsed(&self, name: &str, bytes: &[u8]) -> Result<Receipt> {
         serde_json::from_slice(bytes)
             .map_err(|e| Error::store(format!("{}: {e}; it is damaged, restore it", self.out.place(name))))
+    }
+
+    /// What was decided about many tasks, in their order; nothing where nothing was.
+    pub fn decisions(&self, tasks: &[u64]) -> Result<Vec<Vec<Reject>>> {
+        let names: Vec<String> = tasks.iter().map(|task| rejects_name(*task)).collect();
+        let read = self.out.read_all(&names)?;
+        let parsed =
+            |(name, bytes): (&String, Option<Vec<u8>>)| parse(&bytes.unwrap_or_default(), &self.out.place(name));
+        names.iter().zip(read).map(parsed).collect()
     }
 
     /// What was decided about `task`, if anything was.
@@ -271,18 +298,19 @@ impl Ledger {
             Err(_) if self.mixed && self.has(receipt.task)? => return Ok(Settled::Before),
             other => other?,
         }
-        self.commit(receipt).map(|()| Settled::Now)
+        Ok(if self.commit(receipt)? { Settled::Now } else { Settled::Before })
     }
 
-    /// Writes the receipt, unless the task has the same one. Another one with other objects is a bug that names both.
-    pub fn commit(&self, receipt: &Receipt) -> Result<()> {
+    /// Writes the receipt, unless the task has one; true where this one stands now. One with other objects is a bug that
+    /// names both.
+    pub fn commit(&self, receipt: &Receipt) -> Result<bool> {
         let text = serde_json::to_vec_pretty(receipt).map_err(|e| Error::bug(format!("a receipt: {e}")))?;
         let name = store::receipt_name(receipt.task);
-        let Created::Other(_) = self.out.create_only(&name, &text)? else { return Ok(()) };
+        let Created::Other(_) = self.out.create_only(&name, &text)? else { return Ok(true) };
         let theirs = self.receipt(receipt.task)?;
         match theirs {
-            Some(theirs) if theirs.objects == receipt.objects => Ok(()),
-            Some(theirs) if self.mixed => self.stands(&theirs),
+            Some(theirs) if theirs.objects == receipt.objects => Ok(false),
+            Some(theirs) if self.mixed => self.stands(&theirs).map(|()| false),
             theirs => {
                 let show = |objects: Option<&[Object]>| serde_json::to_string(&objects).unwrap_or_default();
                 Err(Error::bug(format!(
@@ -303,16 +331,26 @@ impl Ledger {
             if self.out.measure(&object.path)? != *object {
                 return Err(Error::store(format!(
                     "task {}: two workers published {} at the same moment, each with its own provider's bytes, and {} names \
-                     the other's: remove that receipt and run again",
+                     the other's: remove that receipt, with all copies of receipts in {}, and run again",
                     theirs.task,
                     self.out.place(&object.path),
-                    self.out.place(&store::receipt_name(theirs.task))
+                    self.out.place(&store::receipt_name(theirs.task)),
+                    self.out.place(rolls::ROLLS)
                 )));
             }
         }
         tracing::info!(task = theirs.task, "another worker finished it first, on another provider: its shard stays");
         Ok(())
     }
+}
+
+/// How the names of the receipts of `tasks` begin: by the thousand, which is what a store gives in one answer, where those
+/// are few, else by the ten thousand, since a listing that finds nothing is a request, too.
+fn beginnings(tasks: &HashSet<u64>) -> Vec<String> {
+    // Names of more than six digits begin as those of a tenth of their number do.
+    let begin = |digits| tasks.iter().map(|task| format!("{task:06}")[..digits].to_string()).collect::<BTreeSet<_>>();
+    let thousands = begin(3);
+    Vec::from_iter(if thousands.len() > FEW { begin(2) } else { thousands })
 }
 
 fn rejects_name(task: u64) -> String {
@@ -326,108 +364,6 @@ fn parse(bytes: &[u8], place: &str) -> Result<Vec<Reject>> {
         .map(serde_json::from_str)
         .collect::<Result<_, _>>()
         .map_err(|e| Error::store(format!("{place}: {e}; it is damaged, restore it")))
-}
-
-/// What all receipts of an output say together.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Totals {
-    /// Tasks of all generations.
-    pub tasks: u64,
-    /// Those with a receipt.
-    pub done: u64,
-    /// Inputs of all generations, retried ones counted once.
-    pub inputs: u64,
-    /// Inputs of tasks that are done.
-    pub inputs_done: u64,
-    /// Inputs whose last word is a reject.
-    pub rejected: u64,
-    /// Samples.
-    pub samples: u64,
-    /// Frames.
-    pub frames: Frames,
-    /// Bytes of inputs.
-    pub bytes_read: u64,
-    /// Bytes of objects.
-    pub bytes_written: u64,
-    /// Inputs read although something in them was wrong.
-    pub warnings: u64,
-    /// Whole inputs in which nothing was wrong, but no frame answered the rule.
-    pub without_samples: u64,
-    /// All objects.
-    #[serde(skip)]
-    pub objects: Vec<Object>,
-    /// The dead letters that count, with their tasks.
-    #[serde(skip)]
-    pub rejects: Vec<(u64, Reject)>,
-}
-
-impl Totals {
-    /// True when every task has its receipt.
-    pub fn finished(&self) -> bool {
-        self.done == self.tasks
-    }
-
-    /// Digest of what all receipts name: another one is another dataset.
-    pub fn digest(&self) -> String {
-        let mut files: Vec<_> = self.objects.iter().map(|o| (o.path.clone(), o.bytes, o.sha256.clone())).collect();
-        files.sort();
-        store::listing_digest(&files).1
-    }
-
-    /// Rejected inputs that were not there any more when their turn came.
-    pub fn missing(&self) -> u64 {
-        let missing = self.rejects.iter().filter(|(_, r)| r.kind == RejectKind::Missing);
-        missing.map(|(_, r)| &r.asset).collect::<BTreeSet<_>>().len() as u64
-    }
-
-    /// Reads all receipts and decisions of the tasks in `plans`. A rejected part that a later generation tries again
-    /// counts as that generation says.
-    pub fn read(ledger: &Ledger, plans: &[Plan]) -> Result<Totals> {
-        let mut totals = Totals::default();
-        let done = ledger.done()?;
-        let mut last: BTreeMap<(String, Option<i64>), (u64, Reject)> = BTreeMap::new();
-        for plan in plans {
-            totals.tasks += plan.header.tasks;
-            if !last.is_empty() {
-                let mut again = BTreeSet::new();
-                for task in plan.tasks() {
-                    for unit in plan.units(task)? {
-                        if last.remove(&(unit.asset(), unit.from)).is_some() {
-                            // A receipt counts an input where its first part is, a plan wherever any part is.
-                            totals.inputs_done -= u64::from(unit.from.is_none());
-                            again.insert(unit.identity);
-                        }
-                    }
-                }
-                totals.inputs -= again.len() as u64;
-            }
-            totals.inputs += plan.header.inputs;
-            let tasks: Vec<u64> = plan.tasks().filter(|task| done.contains(task)).collect();
-            for (task, receipt) in tasks.iter().zip(ledger.receipts(&tasks)?) {
-                let (task, Some(receipt)) = (*task, receipt) else { continue };
-                totals.done += 1;
-                totals.inputs_done += receipt.inputs;
-                totals.samples += receipt.samples;
-                totals.frames += receipt.frames;
-                totals.bytes_read += receipt.bytes_read;
-                totals.warnings += receipt.warnings;
-                totals.without_samples += receipt.without_samples;
-                totals.bytes_written += receipt.objects.iter().map(|o| o.bytes).sum::<u64>();
-                totals.objects.extend(receipt.objects);
-                if receipt.rejected > 0 {
-                    for reject in ledger.decision(task)?.unwrap_or_default() {
-                        last.insert((reject.asset.clone(), reject.from_pts), (task, reject));
-                    }
-                }
-            }
-        }
-        let assets: BTreeSet<&String> = last.keys().map(|(asset, _)| asset).collect();
-        totals.rejected = assets.len() as u64;
-        totals.inputs_done = totals.inputs_done.saturating_sub(totals.rejected);
-        totals.rejects = last.into_values().collect();
-        totals.rejects.sort_by(|a, b| (a.0, &a.1.uri, a.1.from_pts).cmp(&(b.0, &b.1.uri, b.1.from_pts)));
-        Ok(totals)
-    }
 }
 
 #[cfg(test)]
@@ -519,63 +455,5 @@ mod tests {
         assert_eq!(ledger.receipt(1).unwrap(), Some(first));
         let error = ledger.commit(&publish(b"two")).unwrap_err();
         assert!(error.exit_code() == 74 && error.message.contains("receipts/000001.json"), "{error}");
-    }
-
-    #[test]
-    fn a_part_that_is_tried_again_is_no_further_input() {
-        use crate::input::{self, InputSpec};
-        use crate::job::{Job, JobFile};
-        use crate::plan::Draft;
-        let dir = tempfile::tempdir().unwrap();
-        let (ledger, job) = (Ledger::new(&Output::at(dir.path())), Job::resolve(JobFile::default()).unwrap());
-        let nothing = input::list(&InputSpec::default(), 0, None).unwrap();
-        let like = Draft::new(&job, nothing, Default::default(), 1, 0, &|_, _| {}).unwrap().header().clone();
-        let unit = |from: Option<i64>| Unit {
-            task: 0,
-            input: 0,
-            uri: "/a.mp4".into(),
-            path: "/a.mp4".into(),
-            identity: 7,
-            bytes: None,
-            version: None,
-            start: None,
-            end: None,
-            split: None,
-            from,
-            to: None,
-            cells: Vec::new(),
-        };
-        let freeze = |units, generation, task| {
-            Draft::again(&job, units, &like, generation, task).unwrap().freeze(&Output::at(dir.path())).unwrap()
-        };
-        let done = |task, inputs, rejects: &[Reject]| {
-            ledger.decide(task, rejects).unwrap();
-            let receipt = Receipt {
-                task,
-                generation: 1,
-                fingerprint: String::new(),
-                objects: Vec::new(),
-                samples: 1,
-                inputs,
-                rejected: rejects.len() as u64,
-                frames: Frames::default(),
-                bytes_read: 0,
-                warnings: 0,
-                without_samples: 0,
-            };
-            ledger.commit(&receipt).unwrap();
-        };
-        let counts = |plans: &[Plan]| {
-            let totals = Totals::read(&ledger, plans).unwrap();
-            (totals.inputs, totals.inputs_done, totals.rejected)
-        };
-        // A video of two parts, of which the second fails, and then does not.
-        let first = freeze(vec![unit(None), unit(Some(5))], 1, 0);
-        let failed = Reject::new(&unit(Some(5)), &Error::input(RejectKind::Io, "gone for a while"));
-        done(0, 1, &[failed]);
-        let plans = [first, freeze(vec![unit(Some(5))], 2, 1)];
-        assert_eq!(counts(&plans[..1]), (1, 0, 1));
-        done(1, 0, &[]);
-        assert_eq!(counts(&plans), (1, 1, 0));
     }
 }

@@ -13,6 +13,8 @@ mod google;
 mod mount;
 #[path = "common/python.rs"]
 mod python;
+#[path = "output/rolls.rs"]
+mod rolls;
 #[path = "output/s3s.rs"]
 mod s3s;
 #[path = "output/scratch.rs"]

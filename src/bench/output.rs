@@ -54,7 +54,7 @@ fn hex(lines: impl Iterator<Item = String>) -> String {
 pub fn objects(out: &Path) -> Result<Vec<(String, String)>> {
     let out = store::Output::at(out);
     let totals = Totals::read(&Ledger::new(&out), &Plan::load_all(&out)?)?;
-    Ok(totals.objects.into_iter().map(|object| (object.path, object.sha256)).collect())
+    Ok(totals.objects().map(|object| (object.path.clone(), object.sha256.clone())).collect())
 }
 
 impl Output {

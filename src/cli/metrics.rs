@@ -23,8 +23,10 @@ use crate::error::{Error, RejectKind, Result};
 use crate::job::JobFile;
 use crate::pipeline::{Snapshot, StageLook};
 
-/// Time between two looks at what other workers have done.
+/// Time between two looks at what other workers have done, for each so many tasks of the job: each thousand is a request
+/// of every worker.
 const RECOUNT: Duration = Duration::from_secs(60);
+const COUNTED: u64 = 10_000;
 /// Share of the time that these looks may take, as one part in so many: in large jobs they are long.
 const SPARING: u32 = 20;
 
@@ -116,15 +118,16 @@ impl Metrics {
         let Some(count) = count else { return };
         let (end, ended) = mpsc::channel::<()>();
         let state = self.state.clone();
+        let least = RECOUNT * tasks.planned.div_ceil(COUNTED).clamp(1, 60) as u32;
         let body = move || {
-            let mut pause = RECOUNT;
+            let mut pause = least;
             while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let asked = Instant::now();
                 match count() {
                     Ok(done) => state.numbers().counted = done,
                     Err(e) => tracing::warn!("the tasks that are left could not be counted for the metrics: {e}"),
                 }
-                pause = RECOUNT.max(asked.elapsed() * SPARING);
+                pause = least.max(asked.elapsed() * SPARING);
             }
         };
         match std::thread::Builder::new().name("recount".into()).spawn(body) {

@@ -440,15 +440,14 @@ fn rejects(out: &Output, json: bool) -> Result<u8> {
 
 fn verify(out: &Output, json: bool) -> Result<u8> {
     let plans = plans(out)?;
-    let faults = finish::verify(out, &plans)?;
-    let totals = Totals::read(&Ledger::new(out), &plans)?;
+    let (faults, totals) = finish::verify(out, &plans)?;
     if json {
         print(&json!({ "ok": faults.is_empty(), "faults": faults, "samples": totals.samples }).to_string())?;
     } else if faults.is_empty() {
         print(&format!(
             "{out}: {} samples in {} shards are as their receipts say",
             totals.samples,
-            totals.objects.iter().filter(|o| sink::is_records(&o.path)).count()
+            totals.objects().filter(|o| sink::is_records(&o.path)).count()
         ))?;
     } else {
         print(&faults.join("\n"))?;

@@ -260,23 +260,24 @@ fn execute(
     begun: Instant,
 ) -> Result<Ended> {
     let ledger = Ledger::new(out);
-    let before = Totals::read(&ledger, &plans)?;
+    // What was done before is known by name alone: to read it is dear where many workers begin.
+    let before = ledger.done(plans.iter().flat_map(Plan::tasks))?;
     let mut this = ThisRun::default();
-    let open = |ledger: &Ledger| -> Result<u64> {
-        let done = ledger.done()?;
-        let own = plans.iter().flat_map(Plan::tasks).filter(|t| job.file.tasks.has(*t) && !done.contains(t));
-        Ok(own.count() as u64)
+    let own = |done: &dyn Fn(u64) -> bool| {
+        plans.iter().flat_map(Plan::tasks).filter(|t| job.file.tasks.has(*t) && !done(*t)).count() as u64
     };
-    let tasks = Tasks { planned: before.tasks, done: before.done, own: open(&ledger)? };
-    heard.begin(tasks, shared(job, &ledger));
-    if before.finished() {
-        if before.tasks > 0 {
-            say(&format!("framemill: {out}: all {} tasks were done before", before.tasks));
+    let planned = plans.iter().map(|plan| plan.header.tasks).sum();
+    let done = before.len() as u64;
+    let tasks = Tasks { planned, done, own: own(&|task| before.contains(&task)) };
+    heard.begin(tasks, shared(job, &ledger, &plans));
+    if done == planned {
+        if planned > 0 {
+            say(&format!("framemill: {out}: all {planned} tasks were done before"));
         }
-        this.finished.outcome.skipped = before.tasks;
+        this.finished.outcome.skipped = planned;
     } else {
-        this.finished =
-            supervised(job, how, &engine, requests, heard, before.inputs - before.inputs_done, &mut this.restarts)?;
+        let inputs = plans.iter().map(|plan| left(plan, &before)).sum();
+        this.finished = supervised(job, how, &engine, requests, heard, inputs, &mut this.restarts)?;
     }
     this.finished.peak_memory = supervise::peak_with(this.finished.peak_memory);
     let totals = Totals::read(&ledger, &plans)?;
@@ -290,12 +291,16 @@ fn execute(
     }
     (this.tasks, this.samples) = match job.file.tasks {
         // Nobody else is at it; and what an engine that died had done is all there.
-        TaskShare::All => (totals.done - before.done, totals.samples - before.samples.min(totals.samples)),
+        TaskShare::All => {
+            let new = || totals.receipts.iter().filter(|receipt| !before.contains(&receipt.task));
+            (new().count() as u64, new().map(|receipt| receipt.samples).sum())
+        }
         _ => this.finished.committed,
     };
     this.wall = begun.elapsed().as_secs_f64();
     this.interrupted_by = requests.by().map(str::to_string);
-    let code = if open(&ledger)? > 0 {
+    let done = |task: u64| totals.receipts.binary_search_by_key(&task, |receipt| receipt.task).is_ok();
+    let code = if own(&done) > 0 {
         let why = this.finished.outcome.left.first().cloned();
         let by = requests.by().map_or(String::new(), |by| format!(" by {by}"));
         let why = why.unwrap_or_else(|| format!("interrupted{by}: run the same command again to go on"));
@@ -313,10 +318,18 @@ fn execute(
     Ok(Ended { code, report: Some(report), digest: Some(totals.digest()) })
 }
 
+/// Inputs of the tasks of `plan` that are not `done`: by their part of its units, which are inputs or parts of long ones.
+fn left(plan: &Plan, done: &HashSet<u64>) -> u64 {
+    let units: u64 = plan.tasks().filter(|task| !done.contains(task)).map(|task| plan.len_of(task)).sum();
+    let share = u128::from(units) * u128::from(plan.header.inputs);
+    share.div_ceil(u128::from(plan.header.units.max(1))) as u64
+}
+
 /// How the tasks are counted that others do meanwhile.
-fn shared(job: &Job, ledger: &Ledger) -> Option<Count> {
-    let ledger = ledger.clone();
-    (job.file.tasks != TaskShare::All).then(|| Box::new(move || Ok(ledger.done()?.len() as u64)) as Count)
+fn shared(job: &Job, ledger: &Ledger, plans: &[Plan]) -> Option<Count> {
+    let (ledger, tasks) = (ledger.clone(), plans.iter().map(Plan::tasks).collect::<Vec<_>>());
+    let count = move || Ok(ledger.done(tasks.iter().cloned().flatten())?.len() as u64);
+    (job.file.tasks != TaskShare::All).then(|| Box::new(count) as Count)
 }
 
 /// The exit code of a finished job.

@@ -26,8 +26,10 @@ fn each_task_is_taken_once_and_the_rest_is_waited_for() {
     taken.sort();
     assert_eq!(taken, [0, 1, 2, 3, 4]);
     assert_eq!(b.take_at(at(2)).unwrap(), Take::Wait);
-    for task in a.state().begun.keys() {
-        receipt(&out, *task);
+    let begun: Vec<u64> = a.state().begun.keys().copied().collect();
+    for task in begun {
+        receipt(&out, task);
+        a.done(task);
     }
     assert_eq!(a.take_at(at(3)).unwrap(), Take::Wait, "b has not done its own");
     assert_eq!(b.take_at(at(3)).unwrap(), Take::Nothing, "its own are no reason to wait");
@@ -97,17 +99,32 @@ fn a_task_that_was_done_meanwhile_is_not_taken() {
 fn where_little_is_left_each_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let out = Output::at(dir.path());
-    let (a, b) = (leases(&out, "a", 2000), leases(&out, "b", 2000));
+    let (a, b) = (leases(&out, "a", 3000), leases(&out, "b", 3000));
     for who in [&a, &b] {
-        who.state().open.retain(|task| *task < 2);
+        who.state().open.retain(|task| *task >= 2998);
     }
-    assert_eq!((a.take_at(at(0)).unwrap(), a.take_at(at(0)).unwrap()), (Take::Fresh(0), Take::Fresh(1)));
+    assert_eq!((a.take_at(at(0)).unwrap(), a.take_at(at(0)).unwrap()), (Take::Fresh(2998), Take::Fresh(2999)));
     assert_eq!(b.take_at(at(0)).unwrap(), Take::Wait);
-    receipt(&out, 1);
+    receipt(&out, 2999);
+    a.done(2999);
     assert_eq!(b.take_at(at(1)).unwrap(), Take::Wait);
-    assert_eq!(b.state().open, BTreeSet::from([0]));
-    receipt(&out, 0);
+    assert_eq!(b.state().open, BTreeSet::from([2998]));
+    receipt(&out, 2998);
+    a.done(2998);
     assert_eq!(b.take_at(at(2)).unwrap(), Take::Nothing);
+}
+
+#[test]
+fn a_lease_that_stayed_behind_a_receipt_is_not_waited_for_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = Output::at(dir.path());
+    let (a, b) = (leases(&out, "a", 1), leases(&out, "b", 1));
+    assert_eq!(a.take_at(at(0)).unwrap(), Take::Fresh(0));
+    receipt(&out, 0);
+    for look in 1..EACH {
+        assert_eq!(b.take_at(at(1)).unwrap(), Take::Wait, "{look}");
+    }
+    assert_eq!(b.take_at(at(1)).unwrap(), Take::Nothing);
 }
 
 #[cfg(feature = "cloud")]

@@ -458,7 +458,7 @@ pub(super) fn commit(shared: &Shared, finish: Finish) -> Result<()> {
             return Ok(());
         }
         Settled::Before => {}
-        Settled::Now => shared.committed(&receipt),
+        Settled::Now => shared.committed(&receipt)?,
     }
     shared.leased(receipt.task);
     Ok(())

@@ -57,7 +57,7 @@ struct Row {
 
 impl Annotations {
     /// Calls `each` with every row, in order.
-    fn rows(&self, out: &Output, objects: &[Object], mut each: impl FnMut(Row) -> Result<()>) -> Result<()> {
+    fn rows(&self, out: &Output, objects: &[&Object], mut each: impl FnMut(Row) -> Result<()>) -> Result<()> {
         for object in objects.iter().filter(|o| is_records(&o.path)) {
             let (prefix, name) = object.path.rsplit_once('/').map_or(("", object.path.as_str()), |(p, n)| (p, n));
             let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
@@ -75,7 +75,7 @@ impl Annotations {
     }
 
     /// All classes: what labels name, and of detectors without labels those that were found.
-    fn categories(&self, out: &Output, objects: &[Object]) -> Result<Vec<Category>> {
+    fn categories(&self, out: &Output, objects: &[&Object]) -> Result<Vec<Category>> {
         let mut found = std::collections::BTreeSet::new();
         if self.detectors.iter().any(|(_, labels)| labels.is_empty()) {
             self.rows(out, objects, |row| {
@@ -105,7 +105,7 @@ impl Annotations {
     ///
     /// # Errors
     /// Store errors.
-    pub fn coco(&self, out: &Output, objects: &[Object]) -> Result<()> {
+    pub fn coco(&self, out: &Output, objects: &[&Object]) -> Result<()> {
         let categories = self.categories(out, objects)?;
         table::whole(out, COCO, |temp| {
             let failed = |e: std::io::Error| store::failed("write", temp, &e);
@@ -152,7 +152,7 @@ impl Annotations {
     ///
     /// # Errors
     /// Store errors.
-    pub fn yolo(&self, out: &Output, objects: &[Object], splits: &[String]) -> Result<()> {
+    pub fn yolo(&self, out: &Output, objects: &[&Object], splits: &[String]) -> Result<()> {
         let categories = self.categories(out, objects)?;
         self.rows(out, objects, |row| {
             let (w, h) = (row.record["width"].as_f64().unwrap_or(1.0), row.record["height"].as_f64().unwrap_or(1.0));

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path as Key;
 use object_store::{
     GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion, WriteMultipart,
@@ -37,6 +38,8 @@ const PART: usize = 16 << 20;
 const PARTS: usize = 4;
 /// Small objects on their way at once.
 const MANY: usize = 64;
+/// Listings on their way at once.
+const LISTS: usize = 32;
 /// Where uploads have names of their own.
 const PARTIAL: &str = "_framemill/partial/";
 
@@ -65,8 +68,13 @@ impl Bucket {
 
     /// The prefix in a bucket that tests made.
     #[cfg(test)]
-    pub fn over(store: std::sync::Arc<dyn ObjectStore>, prefix: &str, one_put: u64) -> Bucket {
-        Bucket { cloud: Cloud::over(store, prefix), one_put }
+    pub fn over(
+        store: std::sync::Arc<dyn ObjectStore>,
+        pages: Option<std::sync::Arc<dyn PaginatedListStore>>,
+        prefix: &str,
+        one_put: u64,
+    ) -> Bucket {
+        Bucket { cloud: Cloud::over(store, pages, prefix), one_put }
     }
 
     fn key(&self, name: &str) -> Key {
@@ -242,6 +250,25 @@ impl Bucket {
         }
     }
 
+    /// The names in a folder that begin so, page by page.
+    async fn named(&self, pages: &dyn PaginatedListStore, folder: &str, beginning: &str) -> Stored<Vec<String>> {
+        let prefix = format!("{}/{beginning}", self.key(folder));
+        let (mut names, mut next) = (Vec::new(), None);
+        loop {
+            let page = self.cloud.again(|| {
+                let (delimiter, page_token) = (Some("/".into()), next.clone());
+                let options = PaginatedListOptions { delimiter, page_token, ..Default::default() };
+                pages.list_paginated(Some(&prefix), options)
+            });
+            let page = page.await?;
+            names.extend(page.result.objects.iter().filter_map(|meta| meta.location.filename()).map(str::to_string));
+            next = page.page_token;
+            if next.is_none() {
+                return Ok(names);
+            }
+        }
+    }
+
     /// Every object below a folder, with its name.
     fn below(&self, folder: &str) -> Result<Vec<(String, ObjectMeta)>> {
         let prefix = self.key(folder);
@@ -371,6 +398,16 @@ impl Store for Bucket {
         self.there("remove", name, removed).map(|_| ())
     }
 
+    fn remove_all(&self, names: &[String]) -> Result<()> {
+        let store = self.cloud.store();
+        let removals = stream::iter(names).map(|name| {
+            let key = self.key(name);
+            async move { (name, self.cloud.again(|| store.delete(&key)).await) }
+        });
+        let removed: Vec<_> = self.cloud.wait(removals.buffered(MANY).collect());
+        removed.into_iter().try_for_each(|(name, removed)| self.there("remove", name, removed).map(|_| ()))
+    }
+
     fn list(&self, folder: &str) -> Result<Vec<String>> {
         let prefix = self.key(folder);
         let listed = self.cloud.wait(self.cloud.again(|| self.cloud.store().list_with_delimiter(Some(&prefix))));
@@ -380,6 +417,17 @@ impl Store for Bucket {
         let mut names: Vec<String> = listed.objects.iter().filter_map(|meta| last(&meta.location)).collect();
         names.extend(folders);
         names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        Ok(names)
+    }
+
+    fn list_by(&self, folder: &str, beginnings: &[String]) -> Result<Vec<String>> {
+        // One listing gives as many names a request.
+        let (Some(pages), true) = (self.cloud.pages(), beginnings.len() > 1) else { return self.list(folder) };
+        let lists = stream::iter(beginnings).map(|beginning| self.named(&**pages, folder, beginning));
+        let listed: Stored<Vec<Vec<String>>> = self.cloud.wait(lists.buffered(LISTS).try_collect());
+        let listed = self.there("list", folder, listed)?.unwrap_or_default();
+        let mut names: Vec<String> = listed.into_iter().flatten().filter(|name| !name.starts_with('.')).collect();
         names.sort();
         Ok(names)
     }

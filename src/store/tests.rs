@@ -28,7 +28,8 @@ impl Fresh {
     }
 }
 
-/// Every kind of store, fresh and empty: a folder, a bucket, and one that creates all that is published by copies.
+/// Every kind of store, fresh and empty: a folder, a bucket, one that creates all that is published by copies, and one that
+/// lists names by how they begin.
 fn stores() -> Vec<Fresh> {
     let dir = tempfile::tempdir().unwrap();
     let out = Output::at(&dir.path().join("out"));
@@ -38,6 +39,12 @@ fn stores() -> Vec<Fresh> {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(object_store::memory::InMemory::new());
         let out = Output::over(store, "some/prefix", one_put, &dir.path().join("scratch"));
+        all.push(Fresh { dir, out });
+    }
+    #[cfg(feature = "cloud")]
+    {
+        let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(object_store::memory::InMemory::new()));
+        let out = Output::gated(gated::Gated::new(&bucket, Box::new(|_| true)), &dir.path().join("scratch"));
         all.push(Fresh { dir, out });
     }
     all
@@ -87,6 +94,35 @@ fn names_are_listed_in_order_without_what_is_hidden() {
         let names = ["f/b".to_string(), "f/a".into(), "top".into()];
         assert_eq!(out.read_all(&names).unwrap(), [Some(b"x".to_vec()), None, Some(b"x".to_vec())]);
     }
+}
+
+#[test]
+fn names_are_listed_by_how_they_begin_and_removed_together() {
+    for Fresh { out, .. } in stores() {
+        let names = ["a1", "a2", "b1", "c1", "d/a3", ".a4"];
+        names.iter().for_each(|name| out.replace(&format!("f/{name}"), b"x").unwrap());
+        let listed = out.list_by("f", &["a".into(), "c".into(), "e".into()]).unwrap();
+        assert!(listed.is_sorted() && listed.iter().all(|name| !name.starts_with('.')), "{out}: {listed:?}");
+        let mut named: Vec<_> = listed.iter().filter(|name| ["a", "c"].contains(&&name[..1])).collect();
+        named.dedup();
+        assert_eq!(named, ["a1", "a2", "c1"], "{out}");
+        assert!(out.list_by("none", &["a".into(), "b".into()]).unwrap().is_empty());
+        out.remove_all(&["f/a1".into(), "f/none".into(), "f/c1".into()]).unwrap();
+        assert_eq!(out.list("f").unwrap(), ["a2", "b1", "d/"], "{out}");
+    }
+}
+
+#[cfg(feature = "cloud")]
+#[test]
+fn more_names_than_one_answer_holds_are_listed_too() {
+    let Fresh { out, dir } = stores().pop().unwrap();
+    let name = |n: u64| format!("{}{n:04}", if n.is_multiple_of(50) { 'b' } else { 'a' });
+    (0..2500).for_each(|n| out.replace(&format!("f/{}", name(n)), b"").unwrap());
+    let mut expected: Vec<String> = (0..2500).map(name).collect();
+    expected.sort();
+    assert_eq!(out.list_by("f", &["a".into(), "b".into()]).unwrap(), expected);
+    assert_eq!(out.list("f").unwrap(), expected);
+    drop(dir);
 }
 
 #[test]

@@ -12,7 +12,8 @@ use super::super::*;
 use crate::error::RejectKind;
 use crate::store::gated::Gated;
 use crate::store::{Object, hex};
-use crate::task::{Receipt, Reject, Settled, Shard};
+use crate::task::rolls::{self, Roll};
+use crate::task::{Receipt, Reject, Settled, Shard, Totals};
 
 const NAME: &str = "shard-000000.tar";
 
@@ -154,7 +155,7 @@ fn run(protocol: Protocol, one_put: u64, choose: &mut dyn FnMut(usize) -> usize)
         Turns { waiting: vec![false; bads.len()], ended: vec![false; bads.len()], granted: None };
     let schedule = Arc::new(schedule);
     let view = |gate: Box<crate::store::gated::Gate>| {
-        Output::over(Arc::new(Gated { bucket: bucket.clone(), gate }), "job", one_put, dir.path())
+        Output::over(Arc::new(Gated::new(&bucket, gate)), "job", one_put, dir.path())
     };
     let plain = view(Box::new(|_| true));
     let mut wrong = None;
@@ -294,13 +295,15 @@ fn shared_work_is_seldom_done_twice_and_costs_few_requests() {
     let dir = tempfile::tempdir().unwrap();
     let bucket = Arc::new(InMemory::new());
     let requests = Arc::new(AtomicU64::new(0));
-    let counted = requests.clone();
-    let gate = Box::new(move |_: &'static str| {
+    let kinds = Arc::new(Mutex::new(BTreeMap::<&'static str, u64>::new()));
+    let (counted, sorted) = (requests.clone(), kinds.clone());
+    let gate = Box::new(move |kind: &'static str| {
         counted.fetch_add(1, Ordering::Relaxed);
+        *sorted.lock().unwrap().entry(kind).or_default() += 1;
         true
     });
-    let out = Output::over(Arc::new(Gated { bucket, gate }), "job", u64::MAX, dir.path());
-    let ledger = Ledger::new(&out);
+    let out = Output::gated(Gated::new(&bucket, gate), dir.path());
+    let (ledger, plans) = (Ledger::new(&out), [rolls::tests::plan(tasks)]);
     let term = Duration::from_secs(60);
     let mut random = 12345u64;
     let mut below = |n: u64| {
@@ -310,14 +313,20 @@ fn shared_work_is_seldom_done_twice_and_costs_few_requests() {
     /// A worker, and the task that it has.
     struct Worker {
         leases: Leases,
+        roll: Roll,
         task: Option<u64>,
         renewed: u64,
     }
     let mut named = 0;
     let mut join = || {
         named += 1;
-        let leases = Leases::join(&ledger, &format!("w{named}"), term, 0..tasks).unwrap();
-        Worker { leases, task: None, renewed: 0 }
+        let name = format!("w{named}");
+        // What is done is listed by the process that supervises, and by the one that works.
+        let before = requests.load(Ordering::Relaxed);
+        let done = ledger.done(0..tasks).unwrap();
+        requests.fetch_add(requests.load(Ordering::Relaxed) - before, Ordering::Relaxed);
+        let leases = Leases::join(&ledger, &name, term, (0..tasks).filter(|task| !done.contains(task))).unwrap();
+        Worker { leases, roll: Roll::new(&out, &name), task: None, renewed: 0 }
     };
     // What happens next, by time in milliseconds: which worker's turn it is.
     let mut all: Vec<Option<Worker>> = (0..workers).map(|_| Some(join())).collect();
@@ -340,7 +349,10 @@ fn shared_work_is_seldom_done_twice_and_costs_few_requests() {
         if let Some(task) = worker.task.take() {
             // The rest of a commit: the decision, the shard, its table.
             requests.fetch_add(3, Ordering::Relaxed);
-            out.create_only(&crate::store::receipt_name(task), b"{}").unwrap();
+            let receipt = rolls::tests::receipt(task);
+            if ledger.commit(&receipt).unwrap() {
+                worker.roll.add(&receipt).unwrap();
+            }
             worker.leases.done(task);
         }
         match worker.leases.take_at(Duration::from_millis(now)).unwrap() {
@@ -354,13 +366,28 @@ fn shared_work_is_seldom_done_twice_and_costs_few_requests() {
                 events.insert((now + 5_000 + below(10_000) + slow, i));
             }
             Take::Wait => drop(events.insert((now + worker.leases.patience().as_millis() as u64, i))),
-            Take::Nothing => all[i] = None,
+            Take::Nothing => {
+                worker.roll.end().unwrap();
+                all[i] = None;
+            }
         }
     }
-    assert_eq!(ledger.done().unwrap().len() as u64, tasks, "all is done");
+    let shared = requests.load(Ordering::Relaxed);
+    println!("while they share, without the decision, the shard and its table: {:?}", kinds.lock().unwrap());
+    // At the worst all end at the same time: each reads what all rolls hold, and finishes.
+    let totals = Totals::read(&ledger, &plans).unwrap();
+    assert!(totals.finished(), "{} of {tasks} are done", totals.done);
+    let read = requests.load(Ordering::Relaxed) - shared;
+    rolls::finish(&out, &totals.receipts, &totals.rolls).unwrap();
+    sweep(&out).unwrap();
+    let finished = requests.load(Ordering::Relaxed) - shared;
     let twice = begun - lost - tasks;
-    let each = requests.load(Ordering::Relaxed) as f64 / tasks as f64;
-    println!("{begun} begun, {lost} lost with {deaths} workers, {twice} done twice; {each:.2} requests a task");
+    let each = (shared + finished * workers as u64) as f64 / tasks as f64;
+    println!(
+        "{begun} begun, {lost} lost with {deaths} workers, {twice} done twice; {each:.2} requests a task: {:.2} while they \
+         share, {finished} for each to end, {read} of them to read the totals",
+        shared as f64 / tasks as f64
+    );
     assert!(deaths > 0);
     assert!(twice * 100 < tasks, "{twice} of {tasks} were done twice");
     assert!(each <= 10.0, "{each} requests a task");

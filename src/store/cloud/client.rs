@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use object_store::list::PaginatedListStore;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, HeaderValue, ObjectStore, RetryConfig};
 
@@ -24,6 +25,7 @@ pub struct Cloud {
     prefix: Path,
     builder: Builder,
     store: Arc<dyn ObjectStore>,
+    pages: Option<Arc<dyn PaginatedListStore>>,
     bulk: OnceLock<Arc<dyn ObjectStore>>,
     patience: Duration,
 }
@@ -55,13 +57,16 @@ impl Cloud {
             Kind::Azure => Builder::Azure(Box::new(others::azure(place.bucket, settings)?)),
         };
         let patience = Duration::from_secs(settings.retry_seconds);
-        let store = builder
-            .build(retrying(patience), |options| options.with_timeout(Duration::from_secs(settings.timeout_seconds)));
+        let timed = |options: ClientOptions| options.with_timeout(Duration::from_secs(settings.timeout_seconds));
+        let client = builder.build(retrying(patience), timed).map_err(|e| unbuilt(uri, &e))?;
+        // A directory bucket of S3 lists by whole folders only.
+        let express = place.kind == Kind::S3 && place.bucket.ends_with("--x-s3");
         Ok(Cloud {
             kind: place.kind,
             bucket: place.bucket.into(),
             prefix,
-            store: store.map_err(|e| unbuilt(uri, &e))?,
+            store: client.store,
+            pages: client.pages.filter(|_| !express),
             builder,
             bulk: OnceLock::new(),
             patience,
@@ -70,13 +75,18 @@ impl Cloud {
 
     /// A bucket that tests made.
     #[cfg(test)]
-    pub(in crate::store) fn over(store: Arc<dyn ObjectStore>, prefix: &str) -> Cloud {
+    pub(in crate::store) fn over(
+        store: Arc<dyn ObjectStore>,
+        pages: Option<Arc<dyn PaginatedListStore>>,
+        prefix: &str,
+    ) -> Cloud {
         runtime::ready();
         Cloud {
             kind: Kind::S3,
             bucket: "memory".into(),
             prefix: Path::from(prefix),
             store: store.clone(),
+            pages,
             builder: Builder::Given(store),
             bulk: OnceLock::new(),
             patience: Duration::ZERO,
@@ -93,12 +103,18 @@ impl Cloud {
         &self.store
     }
 
+    /// The same as what lists keys by how they begin, where the store does that.
+    pub fn pages(&self) -> Option<&Arc<dyn PaginatedListStore>> {
+        self.pages.as_ref()
+    }
+
     /// The same for requests with large bodies, which may take an hour each.
     pub fn bulk(&self) -> &Arc<dyn ObjectStore> {
         self.bulk.get_or_init(|| {
             let patient = |options: ClientOptions| options.with_timeout(BULK_TIMEOUT);
             // What was built once with these settings can be built again; were it not so, the first one serves, too.
-            self.builder.build(retrying(self.patience), patient).unwrap_or_else(|_| self.store.clone())
+            let built = self.builder.build(retrying(self.patience), patient);
+            built.map_or_else(|_| self.store.clone(), |client| client.store)
         })
     }
 
@@ -186,21 +202,36 @@ enum Builder {
     Azure(Box<(object_store::azure::MicrosoftAzureBuilder, ClientOptions)>),
 }
 
+/// A client in both its roles.
+struct Client {
+    store: Arc<dyn ObjectStore>,
+    pages: Option<Arc<dyn PaginatedListStore>>,
+}
+
+impl Client {
+    fn new<T: ObjectStore + PaginatedListStore>(client: T) -> Client {
+        let client = Arc::new(client);
+        Client { store: client.clone(), pages: Some(client) }
+    }
+}
+
 impl Builder {
     fn build(
         &self,
         retry: RetryConfig,
         with: impl FnOnce(ClientOptions) -> ClientOptions,
-    ) -> object_store::Result<Arc<dyn ObjectStore>> {
+    ) -> object_store::Result<Client> {
         Ok(match self {
             #[cfg(test)]
-            Builder::Given(store) => store.clone(),
-            Builder::S3(b) => Arc::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?),
+            Builder::Given(store) => Client { store: store.clone(), pages: None },
+            Builder::S3(b) => {
+                Client::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?)
+            }
             Builder::Google(b) => {
-                Arc::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?)
+                Client::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?)
             }
             Builder::Azure(b) => {
-                Arc::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?)
+                Client::new(b.0.clone().with_retry(retry).with_client_options(with(b.1.clone())).build()?)
             }
         })
     }
