@@ -738,6 +738,12 @@ fn transparent(s: &AVStream) -> Option<&'static CStr> {
     said.filter(|said| said == "1").map(|_| name)
 }
 
+/// The decoder of that name.
+fn decoder_named(name: &CStr) -> Option<&'static AVCodec> {
+    // SAFETY: looks a terminated name up in FFmpeg's static list, whose entries live for ever.
+    unsafe { avcodec_find_decoder_by_name(name.as_ptr()).as_ref() }
+}
+
 impl Decoder {
     /// Opens the decoder of `stream`.
     pub fn open(input: &Input, stream: usize, options: &DecoderOptions) -> Result<Decoder> {
@@ -746,10 +752,7 @@ impl Decoder {
         let parameters = unsafe { &*s.codecpar };
         let id = raw!(parameters, codec_id);
         let (codec, lacking) = match transparent(s) {
-            // SAFETY: asks FFmpeg's static list for a name.
-            Some(name) => {
-                (unsafe { avcodec_find_decoder_by_name(name.as_ptr()).as_ref() }, " with transparency (libvpx)")
-            }
+            Some(name) => (decoder_named(name), " with transparency (libvpx)"),
             None => (find_decoder(id, options.device), ""),
         };
         let Some(codec) = codec else {
