@@ -49,6 +49,7 @@ fn yuv420(depth: u8) -> Frame {
         time_base: (1, 25),
         keyframe: true,
         sample_aspect: (1, 1),
+        alpha: None,
         surface: None,
     }
 }
