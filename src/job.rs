@@ -461,7 +461,6 @@ fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<f6
     number.map(Some).ok_or_else(|| D::Error::custom(format!("{value} is no number")))
 }
 
-/// Tables of the job file that only group keys of the top level.
 /// Tables of a job file whose keys count as written at the top.
 pub(crate) const GROUPS: [&str; 3] = ["run", "pixels", "telling"];
 

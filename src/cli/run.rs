@@ -503,12 +503,7 @@ fn stream(job: &Job, how: &Telling, heard: &mut Listeners, begun: Instant) -> Re
     let mut totals = Totals { tasks: plan.header.tasks, inputs: plan.header.inputs, ..Totals::default() };
     totals.bytes_written = bytes.load(Ordering::Relaxed);
     for (receipt, rejects) in &outcome.streamed {
-        totals.done += 1;
-        totals.samples += receipt.samples;
-        totals.frames += receipt.frames;
-        totals.bytes_read += receipt.bytes_read;
-        totals.warnings += receipt.warnings;
-        totals.without_samples += receipt.without_samples;
+        totals.add(receipt);
         let assets: HashSet<&String> = rejects.iter().map(|r| &r.asset).collect();
         totals.rejected += assets.len() as u64;
         totals.inputs_done = totals.inputs - totals.rejected;

@@ -70,6 +70,16 @@ impl Totals {
         missing.map(|(_, r)| &r.asset).collect::<BTreeSet<_>>().len() as u64
     }
 
+    /// Counts a task and what came of it; not its inputs, nor what was written.
+    pub fn add(&mut self, receipt: &Receipt) {
+        self.done += 1;
+        self.samples += receipt.samples;
+        self.frames += receipt.frames;
+        self.bytes_read += receipt.bytes_read;
+        self.warnings += receipt.warnings;
+        self.without_samples += receipt.without_samples;
+    }
+
     /// What the receipts of the tasks in `plans` say, by their copies in rolls where there are.
     pub fn read(ledger: &Ledger, plans: &[Plan]) -> Result<Totals> {
         let done = ledger.done(plans.iter().flat_map(Plan::tasks))?;
@@ -101,13 +111,8 @@ impl Totals {
             let at = |task: u64| receipts.partition_point(|receipt| receipt.task < task);
             let mut rejecting = Vec::new();
             for receipt in &receipts[at(plan.tasks().start)..at(plan.tasks().end)] {
-                totals.done += 1;
+                totals.add(receipt);
                 totals.inputs_done += receipt.inputs;
-                totals.samples += receipt.samples;
-                totals.frames += receipt.frames;
-                totals.bytes_read += receipt.bytes_read;
-                totals.warnings += receipt.warnings;
-                totals.without_samples += receipt.without_samples;
                 totals.bytes_written += receipt.objects.iter().map(|o| o.bytes).sum::<u64>();
                 rejecting.extend((receipt.rejected > 0).then_some(receipt.task));
             }

@@ -69,8 +69,8 @@ pub(super) fn choose(layout: &Layout) -> Option<(PixelFormat, Way)> {
     Some((format, way))
 }
 
-/// Scales a sample of `depth` bits, fewer than 8, to 8 bit, rounded.
-fn widen(value: u16, depth: i32) -> u16 {
+/// Scales a sample of `depth` bits, at most 16, to 8 bit, rounded.
+fn to_8_bit(value: u16, depth: i32) -> u16 {
     let max = (1u32 << depth) - 1;
     ((u32::from(value).min(max) * 255 + max / 2) / max) as u16
 }
@@ -92,7 +92,7 @@ impl Unpacker<'_> {
             out.iter_mut().for_each(|v| *v ^= 1);
         }
         if let Some(depth) = self.layout.components.get(c).map(|c| c.depth).filter(|&d| d < 8) {
-            out.iter_mut().for_each(|v| *v = widen(*v, depth));
+            out.iter_mut().for_each(|v| *v = to_8_bit(*v, depth));
         }
         Ok(())
     }
@@ -129,12 +129,11 @@ impl Unpacker<'_> {
 
     /// How opaque each pixel is, from component `c` of `depth` bits.
     fn alpha(&self, (c, depth): (usize, i32), w: usize, h: usize) -> Result<Vec<u8>> {
-        let most = (1u32 << depth) - 1;
         let mut data = Vec::with_capacity(w * h);
         let mut row = vec![0u16; w];
         for y in 0..h {
             self.row(c, y, &mut row)?;
-            data.extend(row.iter().map(|&v| ((u32::from(v).min(most) * 255 + most / 2) / most) as u8));
+            data.extend(row.iter().map(|&v| to_8_bit(v, depth) as u8));
         }
         Ok(data)
     }
@@ -249,7 +248,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_bits_widen_to_eight() {
-        assert_eq!((widen(0, 5), widen(31, 5), widen(16, 5), widen(1, 1)), (0, 255, 132, 255));
+    fn other_depths_become_eight_bits() {
+        assert_eq!([(0, 5), (31, 5), (16, 5), (1, 1)].map(|(v, depth)| to_8_bit(v, depth)), [0, 255, 132, 255]);
+        assert_eq!([(1023, 10), (510, 10), (2, 10), (65535, 16)].map(|(v, d)| to_8_bit(v, d)), [255, 127, 0, 255]);
     }
 }
