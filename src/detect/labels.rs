@@ -1,8 +1,7 @@
 //! Names of classes.
 
-use super::Read;
+use super::Files;
 use super::spec::Labels;
-use super::weights::without_query;
 use crate::error::{Error, Result};
 
 /// COCO's 80 classes in the order in which detectors number them.
@@ -22,14 +21,14 @@ pub const COCO: [&str; 80] = [
 ///
 /// # Errors
 /// Usage, naming the file, where it cannot be read or holds no name.
-pub fn read(labels: &Labels, read: &Read) -> Result<Vec<String>> {
+pub fn read(labels: &Labels, files: Files) -> Result<Vec<String>> {
     match labels {
         Labels::Names(names) => Ok(names.clone()),
         Labels::File(name) if name == "coco" => Ok(COCO.map(str::to_string).to_vec()),
         Labels::File(file) => {
-            let (name, expected) = (without_query(file), "expected `coco` or a text file with one name a line");
+            let (name, expected) = ((files.shown)(file), "expected `coco` or a text file with one name a line");
             let wrong = |e: Error| Error { message: format!("labels {name}: {}; {expected}", e.message), ..e };
-            let bytes = read(file).map_err(wrong)?;
+            let bytes = (files.read)(file).map_err(wrong)?;
             let text = String::from_utf8(bytes).map_err(|e| wrong(Error::usage(format!("it is no UTF-8: {e}"))))?;
             // Editors on Windows begin a text with a mark that belongs to no name.
             let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
@@ -70,7 +69,7 @@ mod tests {
     #[test]
     fn names_come_from_files_lists_and_metadata() {
         let local = |path: &str| std::fs::read(path).map_err(|e| Error::usage(e.to_string()));
-        let read = |labels: &Labels| read(labels, &local);
+        let read = |labels: &Labels| read(labels, Files { read: &local, shown: str::trim });
         assert_eq!(read(&Labels::File("coco".into())).unwrap()[62], "tv");
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("names.txt");

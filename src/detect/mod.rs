@@ -83,8 +83,14 @@ pub struct Input {
     pub element: Element,
 }
 
-/// Reads a file that a job names, wherever it lies: a path or a URI.
-pub type Read = dyn Fn(&str) -> Result<Vec<u8>>;
+/// The files that a job names beside its inputs, wherever they lie: paths or URIs.
+#[derive(Clone, Copy)]
+pub struct Files<'a> {
+    /// Reads one.
+    pub read: &'a dyn Fn(&str) -> Result<Vec<u8>>,
+    /// How messages name it: without what may be a secret.
+    pub shown: fn(&str) -> &str,
+}
 
 /// What all detectors of a job share.
 #[derive(Clone, Copy)]
@@ -97,8 +103,8 @@ pub struct Around<'a> {
     pub runtime: Option<&'a Path>,
     /// Whether what is missing may be replaced by the CPU.
     pub forbid: bool,
-    /// Reads models and labels.
-    pub read: &'a Read,
+    /// Models and labels.
+    pub files: Files<'a>,
 }
 
 /// A model that was read, tried and understood.
@@ -168,7 +174,7 @@ impl Detector {
     /// with `forbid` every provider that was asked for, is missing.
     pub fn open(spec: &DetectSpec, around: Around) -> Result<Detector> {
         let model = spec.model.to_string_lossy();
-        Self::read(spec, around).map_err(|e| e.context(format!("detect {}", weights::without_query(&model))))
+        Self::read(spec, around).map_err(|e| e.context(format!("detect {}", (around.files.shown)(&model))))
     }
 
     fn read(spec: &DetectSpec, around: Around) -> Result<Detector> {
@@ -176,7 +182,7 @@ impl Detector {
             return Err(Error::usage("no model is named; expected model = \"FILE.onnx\""));
         }
         let uri = spec.model.to_str().ok_or_else(|| Error::usage("its path is no text: rename it"))?;
-        let model = Model::read(uri, around.read)?;
+        let model = Model::read(uri, around.files)?;
         let digest = model.digest();
         let name = spec.name.clone().or_else(|| Some(spec.model.file_stem()?.to_str()?.to_string()));
         let name = name.ok_or_else(|| Error::usage("its file name is no text: give it a name"))?;
@@ -201,7 +207,7 @@ impl Detector {
             _ => 1,
         };
         let labels = match &spec.labels {
-            Some(labels) => labels::read(labels, around.read)?,
+            Some(labels) => labels::read(labels, around.files)?,
             None => session.metadata("names").and_then(|text| labels::parse_names(&text)).unwrap_or_default(),
         };
         let outputs = tried(&mut session, size, axes, batch)?;
@@ -227,7 +233,7 @@ impl Detector {
         let count = head.classes(&outputs);
         if let Some(count) = count.filter(|n| !labels.is_empty() && *n != labels.len()) {
             let from = match &spec.labels {
-                Some(spec::Labels::File(file)) => format!("labels {}: ", weights::without_query(file)),
+                Some(spec::Labels::File(file)) => format!("labels {}: ", (around.files.shown)(file)),
                 Some(spec::Labels::Names(_)) => "labels: ".into(),
                 None => "names in the model's own metadata: ".into(),
             };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::Read;
+use super::Files;
 use crate::error::{Error, Result};
 
 /// A model and its weights, in memory.
@@ -26,9 +26,10 @@ impl Model {
     ///
     /// # Errors
     /// Usage, naming the file that is missing, or that lies outside of the model's folder.
-    pub fn read(uri: &str, read: &Read) -> Result<Model> {
-        let graph = read(uri).map_err(|e| Error { message: format!("{}; expected an ONNX model", e.message), ..e })?;
-        let folder = without_query(uri).rfind('/').map_or("", |slash| &uri[..=slash]);
+    pub fn read(uri: &str, files: Files) -> Result<Model> {
+        let graph =
+            (files.read)(uri).map_err(|e| Error { message: format!("{}; expected an ONNX model", e.message), ..e })?;
+        let folder = (files.shown)(uri).rfind('/').map_or("", |slash| &uri[..=slash]);
         let mut weights = Vec::new();
         for name in locations(&graph) {
             let inside = Path::new(&name).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
@@ -38,7 +39,7 @@ impl Model {
                 )));
             }
             let file = format!("{folder}{name}");
-            let bytes = read(&file).map_err(|e| {
+            let bytes = (files.read)(&file).map_err(|e| {
                 let message = format!("its weights are in {file}: {}; put that file beside the model", e.message);
                 Error { message, ..e }
             })?;
@@ -56,14 +57,6 @@ impl Model {
         let line = |name: &str, bytes: &[u8]| format!("{} {name}\n", hex(bytes));
         let others = self.weights.iter().map(|(name, bytes)| line(name, bytes));
         hex(std::iter::once(line("", &self.graph)).chain(others).collect::<String>().as_bytes())
-    }
-}
-
-/// A URI without what may be a secret in it; a path is told whole.
-pub fn without_query(uri: &str) -> &str {
-    match uri.split_once('?') {
-        Some((before, _)) if before.contains("://") => before,
-        _ => uri,
     }
 }
 
@@ -198,7 +191,7 @@ mod tests {
         let read = |name: &str| {
             std::fs::write(&path, field(7, &field(5, &tensor(name)))).unwrap();
             let local = |path: &str| std::fs::read(path).map_err(|e| Error::usage(e.to_string()));
-            Model::read(path.to_str().unwrap(), &local)
+            Model::read(path.to_str().unwrap(), Files { read: &local, shown: str::trim })
         };
         for name in ["../w", "/etc/passwd", "a/../../w", ""] {
             assert!(read(name).unwrap_err().message.contains("the model's folder"), "{name}");

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Fallback, JobFile, Metadata};
 use crate::detect::spec::{DetectSpec, Frames, On, Then};
-use crate::detect::{Around, Detector};
+use crate::detect::{Around, Detector, Files};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::program::Settings;
@@ -20,10 +20,10 @@ use crate::tensor::Dtype;
 /// As [`Detector::open`]; usage where what is asked of them does not go together.
 pub fn open(file: &JobFile, settings: Settings, clips: bool, dtype: Dtype) -> Result<Vec<Arc<Detector>>> {
     alone(file)?;
-    let spec = file.input.clone();
-    let read = move |uri: &str| input::read_whole(&spec, uri);
+    let read = |uri: &str| input::read_whole(&file.input, uri);
+    let files = Files { read: &read, shown: input::without_query };
     let (runtime, forbid) = (file.ort.as_deref(), file.fallback == Fallback::Forbid);
-    let around = Around { ops: &file.ops, settings, runtime, forbid, read: &read };
+    let around = Around { ops: &file.ops, settings, runtime, forbid, files };
     let specs = together(file.detect.iter().map(|spec| completed(file, spec)).collect())?;
     for spec in &specs {
         if spec.then.iter().any(Then::hides) {
