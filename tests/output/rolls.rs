@@ -67,7 +67,7 @@ fn workers_roll_up_their_receipts_and_what_is_left_is_an_undisturbed_runs() {
     let begin = || start(program(s3.port), &borrowed(&args), &log);
     let mut workers: Vec<_> = (0..3).map(|_| begin()).collect();
     let done = || out.list("_framemill/receipts").unwrap().len() as u64;
-    wait_until("each has written a roll", || rolls(&out).len() >= 3);
+    wait_until("several have written rolls", || rolls(&out).len() >= 2);
     let (before, (told, _)) = (done(), status(s3.port, uri));
     assert!(before <= told && told <= done() && told < tasks, "{told} of {before} and more are done");
     let mut dead = workers.pop().unwrap();
