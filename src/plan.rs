@@ -259,7 +259,7 @@ impl Plan {
     /// Refuses a plan of another job, naming the differences.
     pub fn check(&self, job: &Job, out: &Output) -> Result<()> {
         let ours = job.identity();
-        if self.header.fingerprint == job::fingerprint(&ours) {
+        if job::fingerprint(&self.header.identity) == job::fingerprint(&ours) {
             return Ok(());
         }
         let differences = job::differences(&self.header.identity, &ours);

@@ -277,13 +277,16 @@ fn the_seed_the_epoch_and_the_file_decide() {
     assert!(first == tar("b", &["--threads", "2"]));
     assert!(first != tar("c", &["--epoch", "1"]) && first != tar("d", &["--seed", "1"]));
 
-    // The table's content, not its name, is part of the job.
+    // The table's content, not its place, is part of the job.
     let file = folder.path().join("look.cube");
     let op = format!("lut:{}", file.display());
     std::fs::write(&file, cube(3)).unwrap();
     let out = folder.path().join("lut");
     made(&inputs, &out, &["resize:32", &op], &[]);
     assert_eq!(run(&inputs, &out, &["resize:32", &op], &[]).status.code(), Some(0));
+    let moved = folder.path().join("moved.cube");
+    std::fs::copy(&file, &moved).unwrap();
+    assert_eq!(run(&inputs, &out, &["resize:32", &format!("lut:{}", moved.display())], &[]).status.code(), Some(0));
     std::fs::write(&file, cube(4)).unwrap();
     let other = run(&inputs, &out, &["resize:32", &op], &[]);
     let errors = String::from_utf8_lossy(&other.stderr);

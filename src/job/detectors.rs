@@ -40,17 +40,19 @@ pub fn open(file: &JobFile, settings: Settings, clips: bool, dtype: Dtype) -> Re
     specs.iter().map(|spec| Detector::open(spec, around).map(Arc::new)).collect()
 }
 
-/// Takes the queries out of a written job's models and labels: they may be signed, and what they name is in its digests.
-pub fn hide_queries(job: &mut Map<String, Value>) {
-    let hide = |named: &mut Map<String, Value>| {
+/// Puts `other` of each model and labels in the place of these, in a written job.
+pub fn each_file(job: &mut Map<String, Value>, other: impl Fn(&str) -> Value) {
+    let replace = |named: &mut Map<String, Value>| {
         for key in ["model", "labels"] {
-            let hidden = named.get(key).and_then(Value::as_str).map(|uri| input::without_query(uri).to_string());
-            hidden.into_iter().for_each(|uri| drop(named.insert(key.into(), uri.into())));
+            if let Some(file) = named.get_mut(key) {
+                let new = file.as_str().map(&other);
+                new.into_iter().for_each(|new| *file = new);
+            }
         }
     };
-    hide(job);
+    replace(job);
     let detectors = job.get_mut("detect").and_then(Value::as_array_mut).into_iter().flatten();
-    detectors.filter_map(Value::as_object_mut).for_each(hide);
+    detectors.filter_map(Value::as_object_mut).for_each(replace);
 }
 
 /// Settings that are about detectors need one.

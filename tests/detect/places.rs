@@ -64,6 +64,13 @@ fn models_and_labels_may_lie_elsewhere() {
         assert_eq!((&found[0]["label"], &found[0]["model"]), (&"cat".into(), &"cats".into()), "{name}");
         assert!(!ledger(&out).contains("secret"), "{name}");
     }
+    // The job is the same wherever its files lie, and another where they hold something else.
+    let mut elsewhere = places.iter().cycle().skip(1).zip(&places);
+    assert!(elsewhere.all(|((_, model, labels), (name, ..))| run(name, model, labels).0.status.success()));
+    std::fs::write(there.join("names.txt"), "dog\ncat\n").unwrap();
+    let (other, _) = run("file", &places[0].1, &places[0].2);
+    assert!(other.status.code() == Some(78) && errors(&other).contains("labels"), "{}", errors(&other));
+    std::fs::write(there.join("names.txt"), "cat\ndog\n").unwrap();
     // A signature may be another the next time.
     let (again, _) = run("http", &places[2].1, &places[2].2);
     assert!(again.status.success(), "{}", errors(&again));
