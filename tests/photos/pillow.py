@@ -74,7 +74,21 @@ def plain_lzw(data):
     return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
 
 
-def tiled_tiff(samples, tile, planar=False, lzw=False):
+def gray_jpeg(tile):
+    out = io.BytesIO()
+    Image.fromarray(tile[..., 0]).save(out, "jpeg", quality=90)
+    return out.getvalue()
+
+
+# What TIFF calls its codings, and the bytes of a tile.
+CODINGS = {
+    "deflate": (8, lambda tile: zlib.compress(tile.tobytes())),
+    "lzw": (5, lambda tile: plain_lzw(tile.tobytes())),
+    "jpeg": (7, gray_jpeg),
+}
+
+
+def tiled_tiff(samples, tile, planar=False, coding="deflate"):
     """A TIFF of square tiles that reach beyond the picture; samples is height x width x channels, 8 bit."""
     h, w, n = samples.shape
     padded = np.pad(samples, ((0, -h % tile), (0, -w % tile), (0, 0)), mode="edge")
@@ -83,10 +97,9 @@ def tiled_tiff(samples, tile, planar=False, lzw=False):
     for part in parts:
         for y in range(0, h, tile):
             for x in range(0, w, tile):
-                raw = part[y : y + tile, x : x + tile].tobytes()
-                blobs.append(plain_lzw(raw) if lzw else zlib.compress(raw))
+                blobs.append(CODINGS[coding][1](part[y : y + tile, x : x + tile]))
     tags = {
-        256: (w,), 257: (h,), 258: (8,) * n, 259: (5 if lzw else 8,), 262: (2 if n == 3 else 1,), 277: (n,),
+        256: (w,), 257: (h,), 258: (8,) * n, 259: (CODINGS[coding][0],), 262: (2 if n == 3 else 1,), 277: (n,),
         284: (2 if planar else 1,), 322: (tile,), 323: (tile,),
         324: tuple(8 + sum(map(len, blobs[:i])) for i in range(len(blobs))), 325: tuple(map(len, blobs)),
     }
@@ -177,10 +190,12 @@ def make(folder):
     save(rgb.convert("CMYK"), "tiff_cmyk.tif")
     save(rgb, "tiff_packbits.tif", compression="packbits")
     save(rgb, "tiff_jpeg.tif", compression="jpeg")
+    save(rgb.convert("CMYK"), "tiff_cmyk_jpeg.tif", compression="jpeg")
     save(rgb, "tiff_rows.tif", tiffinfo={278: 5})
     for name, samples, kw in [
-        ("rgb", rgb, {}), ("planar", rgb, dict(planar=True)), ("lzw", rgb, dict(lzw=True)),
-        ("gray_lzw", gray, dict(lzw=True)), ("gray", gray, {}),
+        ("rgb", rgb, {}), ("planar", rgb, dict(planar=True)), ("lzw", rgb, dict(coding="lzw")),
+        ("gray_lzw", gray, dict(coding="lzw")), ("gray", gray, {}), ("jpeg", gray, dict(coding="jpeg")),
+        ("planar_jpeg", rgb, dict(planar=True, coding="jpeg")),
     ]:
         array = np.atleast_3d(np.asarray(samples))
         write(tiled_tiff(array, 16, **kw), f"tiff_tiles_{name}.tif")

@@ -227,15 +227,22 @@ struct Jpegs<'a> {
     ranges: Vec<(u64, u64)>,
     /// What stands before a part's own segments: start, Adobe's marker with the colour transform, shared tables.
     head: Vec<u8>,
-    gray: bool,
+    /// Of a pixel in one of them.
+    components: usize,
 }
 
 impl<'a> Jpegs<'a> {
-    /// `None` for other pictures, and for four components, whose ink the crate leaves as it is.
+    /// `None` for other pictures.
     fn of(data: &'a [u8], reader: &mut Reader<'_>, color: ColorType) -> Result<Option<Self>, Fault> {
         let planar = tag(reader, Tag::PlanarConfiguration)? == Some(PLANAR);
-        let known = matches!(color, ColorType::Gray(8) | ColorType::RGB(8) | ColorType::YCbCr(8));
-        if tag(reader, Tag::Compression)? != Some(COMPRESSION_JPEG) || !known || planar {
+        let components = match color {
+            ColorType::Gray(8) => 1,
+            ColorType::RGB(8) | ColorType::CMYK(8) if planar => 1,
+            ColorType::RGB(8) | ColorType::YCbCr(8) if !planar => 3,
+            ColorType::CMYK(8) => 4,
+            _ => return Ok(None),
+        };
+        if tag(reader, Tag::Compression)? != Some(COMPRESSION_JPEG) {
             return Ok(None);
         }
         let mut list = |strips, tiles| match reader.get_tag_u64_vec(strips) {
@@ -252,8 +259,7 @@ impl<'a> Jpegs<'a> {
             let tables = tables.strip_prefix(&[0xFF, 0xD8]).unwrap_or(&tables);
             head.extend_from_slice(tables.strip_suffix(&[0xFF, 0xD9]).unwrap_or(tables));
         }
-        let gray = matches!(color, ColorType::Gray(_));
-        Ok(Some(Jpegs { data, ranges: offsets.into_iter().zip(lengths).collect(), head, gray }))
+        Ok(Some(Jpegs { data, ranges: offsets.into_iter().zip(lengths).collect(), head, components }))
     }
 
     fn decode(&self, index: usize, opts: &PhotoOptions) -> Result<Decoded, Fault> {
@@ -272,11 +278,14 @@ impl<'a> Jpegs<'a> {
             Err(e) if e.kind == RejectKind::Corrupt => return Ok((None, Some(e.what))),
             Err(e) => return Err(e),
         };
-        let Samples::Rgb(rgb) = picture.samples else {
-            return Ok((None, Some("a JPEG of other components than the TIFF's".into())));
+        let bytes: Vec<u8> = match (picture.samples, self.components) {
+            (Samples::Rgb(rgb), 1) if picture.gray => rgb.into_iter().step_by(3).collect(),
+            (Samples::Rgb(rgb), 3) if !picture.gray => rgb,
+            // Ink is inverted in JPEGs alone.
+            (Samples::Cmyk(ink), 4) => ink.into_iter().map(|v| 255 - v).collect(),
+            _ => return Ok((None, Some("a JPEG of other components than the TIFF's".into()))),
         };
-        let bytes = if self.gray { rgb.into_iter().step_by(3).collect() } else { rgb };
-        let row = picture.width as usize * if self.gray { 1 } else { 3 };
+        let row = picture.width as usize * self.components;
         let why = (!picture.warnings.is_empty()).then(|| picture.warnings.join("; "));
         Ok((Some(Part { bytes, stride: row, row }), why))
     }
