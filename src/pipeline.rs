@@ -16,172 +16,47 @@ mod detect;
 mod fallbacks;
 mod feed;
 mod meter;
+mod progress;
 mod queue;
 mod room;
 #[cfg(feature = "ffmpeg")]
 mod scenes;
+mod shared;
 mod spool;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Write;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, Log, device};
-use crate::decode::hardware;
-use crate::decode::route::Demand;
 use crate::error::{Class, Error, RejectKind, Result};
-use crate::input::Sources;
 use crate::job::values::TaskShare;
-use crate::job::{Fallback, Job, Mix};
+use crate::job::{Fallback, Job};
 use crate::lease::Leases;
-use crate::plan::{Plan, Unit};
+use crate::plan::Plan;
 use crate::sink::webdataset::TarStream;
-use crate::store::{self, Output};
+use crate::store::Output;
 use crate::task::rolls::{Roll, SMALL};
 use crate::task::{Ledger, Receipt, Reject};
-use crate::trace::{self, Clock, Recorder, Slice};
+use crate::trace;
 pub use alone::{Alone, decode_alone};
 pub use budget::{Budget, Credit};
 use collect::{Collector, Message, commit};
 use decode::{Exit, Halt, Work};
-use decoders::Decoders;
 use fallbacks::Fallbacks;
 pub use meter::StageLook;
-use meter::{Stage, Stages};
+pub use progress::{Progress, Snapshot, Stop, UnitKey};
 use queue::Queue;
-use room::Room;
+use shared::{Shared, TaskInfo, stopping};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Which unit: its task and its place in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct UnitKey {
-    /// The task.
-    pub task: u64,
-    /// Place in the task.
-    pub index: usize,
-}
-
-/// How a run is to end early.
-#[derive(Debug, Default)]
-pub struct Stop(AtomicU8);
-
-impl Stop {
-    /// Take no new task; finish those that were begun.
-    pub fn drain(&self) {
-        self.0.fetch_max(1, Ordering::Relaxed);
-    }
-    /// Stop as soon as possible.
-    pub fn abort(&self) {
-        self.0.store(2, Ordering::Relaxed);
-    }
-    /// Whether no new task is to be taken.
-    pub fn draining(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
-    }
-    /// Whether everything is to stop.
-    pub fn aborting(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 1
-    }
-}
-
-/// What a run has done so far; read while it runs.
-#[derive(Debug, Default)]
-pub struct Progress {
-    samples: AtomicU64,
-    inputs: AtomicU64,
-    rejected: AtomicU64,
-    frames: AtomicU64,
-    tasks: AtomicU64,
-    samples_committed: AtomicU64,
-    bytes_read: AtomicU64,
-    bytes_written: AtomicU64,
-    fallbacks: AtomicU64,
-    kinds: Mutex<BTreeMap<RejectKind, u64>>,
-    stages: Stages,
-    flying: Mutex<BTreeMap<UnitKey, Arc<AtomicU64>>>,
-    trace: Option<Recorder>,
-}
-
-/// One look at a [`Progress`].
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Samples written into shards.
-    pub samples: u64,
-    /// Inputs that are through.
-    pub inputs: u64,
-    /// Those of them that were rejected.
-    pub rejected: u64,
-    /// Frames handed on by decoders.
-    pub frames: u64,
-    /// Tasks committed.
-    pub tasks: u64,
-    /// Samples of those tasks.
-    pub samples_committed: u64,
-    /// Bytes of the inputs that are through.
-    pub bytes_read: u64,
-    /// Bytes of the objects committed.
-    pub bytes_written: u64,
-    /// Frames and units that ran elsewhere than was demanded.
-    pub fallbacks: u64,
-    /// Units rejected, by kind.
-    pub kinds: BTreeMap<RejectKind, u64>,
-    /// The stages that have begun.
-    pub stages: Vec<StageLook>,
-    /// Units in decoders, with a number that grows while they live.
-    pub flying: Vec<(UnitKey, u64)>,
-}
-
-impl Progress {
-    /// Also records what each thread does when, by `clock`, where one is given.
-    pub fn traced(clock: Option<Clock>) -> Progress {
-        Progress { trace: clock.map(Recorder::new), ..Progress::default() }
-    }
-    /// What threads did since this was last asked, and how many slices were dropped; nothing where it is not recorded.
-    pub fn slices(&self) -> (Vec<Slice>, u64) {
-        self.trace.as_ref().map(Recorder::take).unwrap_or_default()
-    }
-    fn sample(&self) {
-        self.samples.fetch_add(1, Ordering::Relaxed);
-    }
-    fn input(&self, whole: bool, bytes: u64) {
-        self.inputs.fetch_add(u64::from(whole), Ordering::Relaxed);
-        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
-    }
-    fn reject(&self, kind: RejectKind) {
-        self.inputs.fetch_add(1, Ordering::Relaxed);
-        self.rejected.fetch_add(1, Ordering::Relaxed);
-        *lock(&self.kinds).entry(kind).or_default() += 1;
-    }
-    /// What there is now.
-    pub fn look(&self) -> Snapshot {
-        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        let flying = lock(&self.flying);
-        Snapshot {
-            samples: count(&self.samples),
-            inputs: count(&self.inputs),
-            rejected: count(&self.rejected),
-            frames: count(&self.frames),
-            tasks: count(&self.tasks),
-            samples_committed: count(&self.samples_committed),
-            bytes_read: count(&self.bytes_read),
-            bytes_written: count(&self.bytes_written),
-            fallbacks: count(&self.fallbacks),
-            kinds: lock(&self.kinds).clone(),
-            stages: self.stages.look(),
-            flying: flying.iter().map(|(k, n)| (*k, count(n))).collect(),
-        }
-    }
 }
 
 /// Units that killed or stalled an engine process before.
@@ -199,193 +74,6 @@ pub trait Observer: Sync {
     fn began(&self, key: UnitKey);
     /// It came out.
     fn ended(&self, key: UnitKey);
-}
-
-/// A task on its way.
-struct TaskInfo {
-    task: u64,
-    plan: Arc<Plan>,
-    units: Vec<Arc<Unit>>,
-    decision: Option<Vec<Reject>>,
-}
-
-/// Kinds of video among which hardware's sessions are kept, where there are fewer threads.
-#[cfg(feature = "ffmpeg")]
-const KINDS: usize = 4;
-
-/// What all stages share.
-struct Shared<'a> {
-    job: &'a Job,
-    stop: &'a Stop,
-    progress: &'a Progress,
-    ledger: Option<Ledger>,
-    /// Where workers share what is left.
-    leases: Option<Leases>,
-    /// Copies of this worker's receipts, where there are many.
-    roll: Option<Roll>,
-    out: Option<Output>,
-    /// Where sources are kept.
-    raw: Option<Output>,
-    worker: String,
-    /// Names of the list's own columns.
-    columns: Vec<String>,
-    budget: Budget,
-    references: Budget,
-    waiting: u64,
-    room: Room,
-    /// Packets given to decoders, with those whose frames were not waited for.
-    packets_fed: AtomicU64,
-    /// Tasks between the collector and their receipts.
-    committing: AtomicU64,
-    failed: AtomicBool,
-    first_error: Mutex<Option<Error>>,
-    left: Mutex<Vec<String>>,
-    again: Mutex<Vec<u64>>,
-    streamed: Mutex<Vec<(Receipt, Vec<Reject>)>>,
-    fallbacks: Fallbacks<'a>,
-    /// What decodes: what the job demands, where it is there.
-    #[cfg_attr(not(feature = "ffmpeg"), expect(dead_code, reason = "without FFmpeg there are no videos"))]
-    decoder: Demand,
-    /// Opens inputs, wherever they lie.
-    sources: Sources,
-    /// The device reads frames where a decoder left them on it.
-    surfaces: bool,
-    decoders: Decoders,
-    /// Lays transparent frames over the background, the same whatever device the others go to.
-    cpu: Cpu,
-    /// Hardware's, kept between files.
-    #[cfg(feature = "ffmpeg")]
-    sessions: Arc<crate::decode::video::Sessions>,
-    decode: &'a Stage,
-    compute: &'a Stage,
-    detect: &'a Stage,
-    encode: &'a Stage,
-    sink: &'a Stage,
-    commit: &'a Stage,
-}
-
-impl<'a> Shared<'a> {
-    /// What the stages of a run of `plans` into `out` share. With `surfaces` the device reads what decoders leave on it.
-    ///
-    /// # Errors
-    /// Unavailable, where the demanded decoder is not there and falling back forbidden.
-    fn new(
-        job: &'a Job,
-        plans: &[Arc<Plan>],
-        out: Option<Output>,
-        stop: &'a Stop,
-        progress: &'a Progress,
-        fallbacks: Fallbacks<'a>,
-        surfaces: bool,
-    ) -> Result<Self> {
-        let (memory, limit) = (job.file.memory.0, job.file.scratch_limit.map(|limit| limit.0));
-        // In a folder, shards are made where they are to stay.
-        let elsewhere = out.as_ref().is_some_and(|out| out.folder().is_none());
-        let room = Room::new(limit, elsewhere, job.file.output.shard_bytes.0);
-        Ok(Shared {
-            job,
-            stop,
-            progress,
-            ledger: out.as_ref().map(|out| Ledger::new(out).mixed(job.file.mix == Mix::Allow)),
-            leases: None,
-            roll: None,
-            raw: None,
-            worker: store::worker(),
-            columns: plans
-                .first()
-                .map(|p| p.header.columns.iter().map(|c| c.name.clone()).collect())
-                .unwrap_or_default(),
-            out,
-            budget: Budget::new(memory / 2),
-            references: Budget::new(memory / 4),
-            waiting: memory / 4,
-            room,
-            packets_fed: AtomicU64::new(0),
-            committing: AtomicU64::new(0),
-            failed: AtomicBool::new(false),
-            first_error: Mutex::default(),
-            left: Mutex::default(),
-            again: Mutex::default(),
-            streamed: Mutex::default(),
-            decoder: decoder(job, &fallbacks)?,
-            sources: Sources::new(&job.file.input, memory / 8, job.threads).within(limit),
-            surfaces,
-            decoders: Decoders::default(),
-            cpu: Cpu::new(),
-            #[cfg(feature = "ffmpeg")]
-            sessions: Arc::new(crate::decode::video::Sessions::new(job.threads.max(KINDS))),
-            fallbacks,
-            decode: &progress.stages.decode,
-            compute: &progress.stages.compute,
-            detect: &progress.stages.detect,
-            encode: &progress.stages.encode,
-            sink: &progress.stages.sink,
-            commit: &progress.stages.commit,
-        })
-    }
-
-    /// What decoded how much, as the report lists it.
-    fn decoders(&self) -> Value {
-        #[cfg(feature = "ffmpeg")]
-        let sessions = self.sessions.told();
-        #[cfg(not(feature = "ffmpeg"))]
-        let sessions = (0, 0);
-        self.decoders.report(sessions)
-    }
-}
-
-impl Shared<'_> {
-    /// Keeps the first error and stops everything.
-    fn fail(&self, error: Error) {
-        lock(&self.first_error).get_or_insert(error);
-        self.failed.store(true, Ordering::Relaxed);
-    }
-    /// The error that stopped everything, if one did.
-    fn first_error(&self) -> Result<()> {
-        lock(&self.first_error).take().map_or(Ok(()), Err)
-    }
-    fn left_open(&self, why: String) {
-        lock(&self.left).push(why);
-    }
-    fn again(&self, task: u64) {
-        lock(&self.again).push(task);
-    }
-    fn streamed(&self, receipt: Receipt, rejects: Vec<Reject>) {
-        lock(&self.streamed).push((receipt, rejects));
-    }
-    /// A task has its receipt: nobody needs its lease.
-    fn leased(&self, task: u64) {
-        if let Some(leases) = &self.leases {
-            leases.done(task);
-        }
-    }
-    /// A task has its receipt, by this worker.
-    fn committed(&self, receipt: &Receipt) -> Result<()> {
-        let bytes = receipt.objects.iter().map(|object| object.bytes).sum();
-        self.progress.bytes_written.fetch_add(bytes, Ordering::Relaxed);
-        self.progress.samples_committed.fetch_add(receipt.samples, Ordering::Relaxed);
-        self.progress.tasks.fetch_add(1, Ordering::Relaxed);
-        self.roll.as_ref().map_or(Ok(()), |roll| roll.add(receipt))
-    }
-    /// Where temporaries are made.
-    fn scratch(&self) -> PathBuf {
-        self.out.as_ref().map_or_else(std::env::temp_dir, |out| out.scratch().to_path_buf())
-    }
-    /// Asks for room on disk; see [`Room::grow`].
-    fn grow(&self, task: u64, part: room::Part, bytes: u64) -> Result<()> {
-        self.room.grow(task, part, bytes, &self.scratch(), || !stopping(self))
-    }
-    fn spool_folder(&self) -> PathBuf {
-        match &self.out {
-            Some(out) => out.scratch().join(format!("{}-spool", self.worker)),
-            None => std::env::temp_dir().join(format!("framemill-{}", self.worker)),
-        }
-    }
-}
-
-/// True when nothing more is to be done.
-fn stopping(shared: &Shared) -> bool {
-    shared.stop.aborting() || shared.failed.load(Ordering::Relaxed)
 }
 
 /// Where samples go.
@@ -512,7 +200,7 @@ pub fn run(
     outcome.streamed = std::mem::take(&mut *lock(&shared.streamed));
     outcome.device_work = backend.log();
     outcome.fallbacks = shared.fallbacks.report();
-    outcome.timing = timing(&shared, begun.elapsed());
+    outcome.timing = shared.timing(begun.elapsed());
     Ok(outcome)
 }
 
@@ -537,53 +225,6 @@ fn renew(leases: &Leases, over: &AtomicBool) {
             }
         }
     }
-}
-
-/// The decoder that the job demands, or software where it is not there and that may be.
-fn decoder(job: &Job, fallbacks: &Fallbacks<'_>) -> Result<Demand> {
-    let Demand::Hardware(kind) = job.decoder else { return Ok(job.decoder) };
-    match hardware::find(kind) {
-        Ok(_) => Ok(job.decoder),
-        Err(why) if job.file.fallback == Fallback::Forbid => {
-            Err(Error::unavailable(format!("decoder {}: {why}", kind.name())))
-        }
-        Err(why) => {
-            fallbacks.decoder(None, kind.name(), &format!("decoder {}: {why}", kind.name()));
-            Ok(Demand::Software)
-        }
-    }
-}
-
-fn timing(shared: &Shared, wall: Duration) -> Value {
-    let mut seconds = serde_json::Map::new();
-    seconds.insert("wall".into(), json!((wall.as_secs_f64() * 1e3).round() / 1e3));
-    let mut queues = serde_json::Map::new();
-    let stages = shared
-        .progress
-        .stages
-        .named()
-        .into_iter()
-        .filter(|(name, _)| *name != "detect" || !shared.job.detectors.is_empty());
-    for (name, stage) in stages {
-        seconds.insert(name.into(), stage.report());
-        if name != "decode" {
-            queues.insert(name.into(), stage.queue());
-        }
-    }
-    let mut budget = json!({
-        "frames": { "limit": shared.budget.limit(), "high_water": shared.budget.high_water() },
-        "references": { "limit": shared.references.limit(), "high_water": shared.references.high_water() },
-    });
-    if let Some((limit, high_water)) = shared.room.report() {
-        budget["scratch"] = json!({ "limit": limit, "high_water": high_water });
-    }
-    json!({
-        "seconds": seconds,
-        "queues": queues,
-        "decoders": shared.decoders(),
-        "packets_fed": shared.packets_fed.load(Ordering::Relaxed),
-        "budget": budget,
-    })
 }
 
 /// Runs a queue of tasks through all stages.
