@@ -197,3 +197,39 @@ fn clips_have_the_frames_that_follow() {
     }
     assert!(videos > 20, "{videos} clips");
 }
+
+/// Matroska, FLV and others state one length, that of their longest stream.
+#[test]
+fn a_longer_sound_track_makes_no_video_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let clip = fixtures().join("clips/h264.mp4");
+    let long = |name: &str| {
+        let path = dir.path().join(name);
+        let sound = "sine=frequency=300:sample_rate=44100:duration=9";
+        let made = std::process::Command::new("ffmpeg")
+            .args(["-v", "error", "-i", clip.to_str().unwrap(), "-f", "lavfi", "-i", sound])
+            .args(["-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac", path.to_str().unwrap()])
+            .status()
+            .unwrap();
+        assert!(made.success(), "{name}");
+        path
+    };
+    let taken = |path: &std::path::Path, rule: &[&str]| -> Vec<String> {
+        let out = dir.path().join(path.file_name().unwrap().to_string_lossy().into_owned() + &rule.concat());
+        let output = framemill(&job(&[path.to_str().unwrap()], out.to_str().unwrap(), rule));
+        assert!(output.status.success(), "{}", errors(&output));
+        records(&out).iter().map(|r| r["sha256"].to_string()).collect()
+    };
+    // MP4 states how long each stream is: 4 s.
+    let plain = long("plain.mp4");
+    let others = ["a.mkv", "a.flv", "a.nut", "a.asf"].map(long);
+    let rules: [(&[&str], usize); 3] =
+        [(&["--count", "3"], 3), (&["--every", "400ms", "--pick", "shown"], 10), (&["--at", "0.4,5"], 1)];
+    for (rule, many) in rules {
+        let expected = taken(&plain, rule);
+        assert_eq!(expected.len(), many, "{rule:?}");
+        for path in &others {
+            assert_eq!(taken(path, rule), expected, "{} {rule:?}", path.display());
+        }
+    }
+}

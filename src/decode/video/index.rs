@@ -44,6 +44,46 @@ pub(super) struct PacketIndex {
     by_pts: Vec<(i64, usize)>,
     /// Seeking goes by presentation time (Matroska), not decoding time (MP4).
     seeks_by_pts: bool,
+    end: Option<i64>,
+}
+
+/// When the last frame ends, as packets tell it.
+#[derive(Default)]
+struct Ending {
+    /// Presentation time and duration of the latest.
+    last: Option<(i64, i64)>,
+    /// Presentation time of the one before it.
+    before: Option<i64>,
+}
+
+impl Ending {
+    fn see(&mut self, pts: i64, duration: i64) {
+        match self.last {
+            Some((last, _)) if pts <= last => self.before = self.before.max(Some(pts).filter(|pts| *pts < last)),
+            last => (self.last, self.before) = (Some((pts, duration)), last.map(|(pts, _)| pts)),
+        }
+    }
+
+    /// In ticks. A frame without a duration lasts as long as the one before it.
+    fn ticks(&self) -> Option<i64> {
+        let (last, duration) = self.last?;
+        let duration = if duration > 0 { duration } else { last.checked_sub(self.before?)? };
+        last.checked_add(duration)
+    }
+}
+
+/// When the last frame of `stream` that is shown ends, in ticks: all packets are read, and none decoded. `None` where they
+/// do not tell.
+pub(super) fn end(source: Arc<dyn ByteSource>, stream: usize, max_pixels: u64) -> Result<Option<i64>> {
+    let mut input = Input::open(source, max_pixels)?;
+    input.select(stream);
+    let (mut packet, mut ending) = (Packet::new()?, Ending::default());
+    while input.read(&mut packet)? == Read::Packet {
+        if let (true, Some(pts), false) = (packet.stream() == stream, packet.pts(), packet.discard()) {
+            ending.see(pts, packet.duration());
+        }
+    }
+    Ok(ending.ticks())
 }
 
 impl PacketIndex {
@@ -70,12 +110,15 @@ impl PacketIndex {
         if tabled {
             input.blank(stream);
         }
-        let (mut packet, mut entries) = (Packet::new()?, Vec::new());
+        let (mut packet, mut entries, mut ending) = (Packet::new()?, Vec::new(), Ending::default());
         while input.read(&mut packet)? == Read::Packet {
             if packet.stream() != stream || packet.is_empty() {
                 continue;
             }
             let Some(pts) = packet.pts() else { return Ok(None) };
+            if !packet.discard() {
+                ending.see(pts, packet.duration());
+            }
             entries.push(Entry {
                 pts,
                 dts: packet.dts(),
@@ -84,7 +127,13 @@ impl PacketIndex {
                 discard: packet.discard(),
             });
         }
-        Ok(Self::new(entries, delay, matroska))
+        let index = Self::new(entries, delay, matroska);
+        Ok(index.map(|index| PacketIndex { end: ending.ticks(), ..index }))
+    }
+
+    /// When the last frame that is shown ends, in ticks.
+    pub fn end(&self) -> Option<i64> {
+        self.end
     }
 
     /// Checks the packets; `None` where they are not regular.
@@ -104,7 +153,7 @@ impl PacketIndex {
             }
             before = before.max(e.pts);
         }
-        let index = PacketIndex { entries, keys, by_pts, seeks_by_pts };
+        let index = PacketIndex { entries, keys, by_pts, seeks_by_pts, end: None };
         (!index.keys.is_empty()).then_some(index)
     }
 

@@ -8,6 +8,9 @@ const NEAR: i64 = 4 << 20;
 /// Packets that a decoder with a usual number of threads holds.
 const HELD: usize = 8;
 
+/// Containers that state one length for all of their streams, which is the longest one's.
+const ONE_LENGTH: [&str; 4] = ["matroska", "flv", "asf", "nut"];
+
 /// Codecs that were compared: decoding that begins at a key sample gives what decoding from the start gives.
 const EXACT: [&str; 9] = ["h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores", "dnxhd"];
 
@@ -23,6 +26,23 @@ impl VideoReader {
             Ok(_) => Ok(&self.info),
             Err(error) => Err(error.context(&self.uri)),
         }
+    }
+
+    /// When the last frame ends, in ticks, where the container's header tells only how long its longest stream is: its
+    /// packets are read. `None` for others, and where the packets do not tell.
+    ///
+    /// # Errors
+    /// Input errors of kind `io`.
+    pub fn shown_until(&mut self) -> Result<Option<i64>> {
+        if !ONE_LENGTH.iter().any(|c| self.info.container.contains(c)) {
+            return Ok(None);
+        }
+        let found = match self.index() {
+            Ok(Some(index)) => Ok(index.end()),
+            Ok(None) => index::end(self.source.clone(), self.stream, self.options.max_pixels),
+            Err(error) => Err(error),
+        };
+        found.map_err(|error| error.context(&self.uri))
     }
 
     fn index(&mut self) -> Result<Option<&PacketIndex>> {

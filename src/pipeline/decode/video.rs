@@ -433,23 +433,25 @@ impl<'a, 'b> Walk<'a, 'b> {
     fn begin(&mut self) -> Result<Option<FrameMeta>, Halt> {
         let (time_base, start) = (self.reader.info().time_base, self.reader.info().start_pts);
         let (from, to) = (self.exit.unit.from, self.exit.unit.to);
-        let selector = |t0: i64, reader: &VideoReader, sampling: &Sampling| {
-            let duration = reader.info().duration_s.and_then(|d| Rational::new((d * 1e6).round() as i64, 1_000_000));
-            Selector::new(sampling, time_base, t0, duration, (from, to)).map_err(|e| e.context(self.exit.unit.name()))
+        let (sampling, unit) = (self.sampling.clone(), self.exit.unit.clone());
+        let selector = |t0: i64, length: Option<Rational>| {
+            Selector::new(&sampling, time_base, t0, length, (from, to)).map_err(|e| e.context(unit.name()))
         };
         let Some(t0) = start else {
             // The first frame's time is the start where the container does not say.
             let first = self.reader.advance()?;
             self.t0 = first.and_then(|m| m.pts).unwrap_or(0);
-            self.selector = Some(selector(self.t0, &self.reader, &self.sampling)?);
+            let length = self.length()?;
+            self.selector = Some(selector(self.t0, length)?);
             return Ok(first);
         };
         self.t0 = t0;
+        let length = self.length()?;
         if self.sparse() {
-            let rule = selector(t0, &self.reader, &self.sampling)?;
+            let rule = selector(t0, length)?;
             self.reader.spare(Box::new(move |before, pts, behind| rule.chooses(before, pts, behind)))?;
         }
-        let selector = selector(t0, &self.reader, &self.sampling)?;
+        let selector = selector(t0, length)?;
         let wanted = selector.next_wanted().and_then(|t| self.ticks(t)).into_iter().chain(from).max();
         self.selector = Some(selector);
         // A frame that is shown at a time is found from the key sample before it, as when jumping on: the first frame
@@ -490,6 +492,23 @@ impl<'a, 'b> Walk<'a, 'b> {
                 _ => back = back.saturating_mul(4),
             }
         }
+    }
+
+    /// From the stream's start to its end, where it is known and some rule asks for it.
+    fn length(&mut self) -> Result<Option<Rational>, Halt> {
+        let asked = match self.sampling.rule {
+            Rule::Every(_) => self.sampling.pick != Pick::Next,
+            Rule::At(_) | Rule::Count(_) => true,
+            Rule::All | Rule::Keyframes | Rule::Scenes(_) => false,
+        };
+        let end = if asked { self.reader.shown_until()? } else { None };
+        let (num, den) = self.reader.info().time_base;
+        let measured = end.and_then(|end| {
+            let ticks = end.checked_sub(self.t0)?.checked_mul(num.into())?;
+            Rational::new(ticks, den.into())
+        });
+        let stated = self.reader.info().duration_s.and_then(|d| Rational::new((d * 1e6).round() as i64, 1_000_000));
+        Ok(measured.or(stated))
     }
 
     /// Only the frames that the rule chooses matter.
