@@ -79,8 +79,10 @@ pub(super) fn end(source: Arc<dyn ByteSource>, stream: usize, max_pixels: u64) -
     input.select(stream);
     let (mut packet, mut ending) = (Packet::new()?, Ending::default());
     while input.read(&mut packet)? == Read::Packet {
-        if let (true, Some(pts), false) = (packet.stream() == stream, packet.pts(), packet.discard()) {
-            ending.see(pts, packet.duration());
+        // ASF tells no presentation times of frames that are out of order; the last frame is decoded last, or nearly.
+        let time = packet.pts().or(packet.dts());
+        if let (true, Some(time), false) = (packet.stream() == stream, time, packet.discard()) {
+            ending.see(time, packet.duration());
         }
     }
     Ok(ending.ticks())
