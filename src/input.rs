@@ -91,6 +91,11 @@ pub fn list(spec: &InputSpec, seed: u64, output: Option<&str>) -> Result<Inputs>
     table.finish(spec, seed)
 }
 
+/// Whether an input of that name is a list of others.
+pub fn is_list(uri: &str) -> bool {
+    lists::Form::of(without_query(uri)).is_some()
+}
+
 /// Bytes that the reading of lists may take for its buffers.
 const LISTING_MEMORY: u64 = 64 << 20;
 

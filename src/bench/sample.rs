@@ -18,8 +18,7 @@ pub fn root(uris: &[String]) -> Option<String> {
     let mut common: Option<PathBuf> = None;
     for uri in uris {
         let path = input::local_path(uri).ok()?;
-        let lists = ["txt", "csv", "tsv", "jsonl", "parquet"];
-        if path.extension().is_some_and(|e| lists.iter().any(|l| e.eq_ignore_ascii_case(l))) {
+        if input::is_list(uri) {
             return None;
         }
         let path = std::path::absolute(&path).ok()?;

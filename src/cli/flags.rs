@@ -39,7 +39,7 @@ const fn flag(name: &'static str, key: &'static str, kind: Kind, value: &'static
 
 #[rustfmt::skip]
 const FLAGS: &[Flag] = &[
-    Flag { name: "input", short: Some('i'), key: "input.uri", kind: Many, value: "URI", help: "File, folder, glob, or a list (.txt, .csv, .tsv, .jsonl, .parquet); also s3://, gs://, az://, https://" },
+    Flag { name: "input", short: Some('i'), key: "input.uri", kind: Many, value: "URI", help: "File, folder, glob, or a list (.txt, .csv, .tsv, .jsonl, .ndjson, .parquet); also s3://, gs://, az://, https://" },
     flag("uri-column", "input.uri_column", Text, "NAME", "Column of a list that holds the URI [default: uri]"),
     flag("id-column", "input.id_column", Text, "NAME", "Column of a list that holds the identity"),
     flag("field", "input.field", Many, "COL=EXT", "Also write a column of the list as KEY.EXT"),

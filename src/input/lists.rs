@@ -46,7 +46,7 @@ impl Form {
             "txt" => Form::Lines,
             "csv" => Form::Delimited(b','),
             "tsv" => Form::Delimited(b'\t'),
-            "jsonl" => Form::JsonLines,
+            "jsonl" | "ndjson" => Form::JsonLines,
             "parquet" => Form::Parquet,
             _ => return None,
         })

@@ -19,7 +19,7 @@ use crate::store::cloud::Settings;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct InputSpec {
-    /// Files, folders, globs, or lists (.txt, .csv, .tsv, .jsonl, .parquet).
+    /// Files, folders, globs, or lists (.txt, .csv, .tsv, .jsonl, .ndjson, .parquet).
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(schema_with = "one_or_many_schema")]
     pub uri: Vec<String>,

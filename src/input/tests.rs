@@ -305,11 +305,11 @@ fn bad_lists_are_refused_with_their_line() {
 #[test]
 fn json_columns_have_the_types_of_their_values() {
     let files = Files::new(&[(
-        "l.jsonl",
+        "l.ndjson",
         "{\"uri\": \"a.mp4\", \"i\": 1, \"f\": 1, \"b\": true, \"m\": 1, \"t\": \"5\", \"n\": {\"y\": [1, null], \"x\": 2.0}}\n\
          {\"f\": 0.1, \"uri\": \"b.mp4\", \"m\": \"x\", \"i\": null, \"big\": 18446744073709551615, \"t\": \"\"}\n",
     )]);
-    let inputs = files.list(&["l.jsonl"]).unwrap();
+    let inputs = files.list(&["l.ndjson"]).unwrap();
     use ColumnType::*;
     let expected = [("i", Integer), ("f", Float), ("b", Boolean), ("m", Text), ("t", Text), ("n", Text), ("big", Text)];
     assert_eq!(columns(&inputs), expected);
