@@ -240,6 +240,32 @@ fn what_is_rejected_is_told_and_what_runs_leave_goes() {
 }
 
 #[test]
+fn quick_takes_a_part_of_long_media_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clip, long) = (fixtures().join("clips/h264.mp4"), dir.path().join("long.mp4"));
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-stream_loop", "17", "-i", clip.to_str().unwrap(), "-c", "copy"]).arg(&long);
+    if !command.status().is_ok_and(|status| status.success()) {
+        println!("skipped: there is no program ffmpeg here to make a long film with");
+        return;
+    }
+    let scratch = dir.path().join("scratch");
+    let run = |more: &[&str]| {
+        let args = ["bench", "-i", long.to_str().unwrap(), "-o", scratch.to_str().unwrap(), "--every", "2s"];
+        let ways =
+            ["--devices", "cpu", "--decoders", "software", "--rounds", "1", "--json", "--op", "resize:w=48,h=32"];
+        let output = framemill(&[&args[..], &ways, more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let samples = |report: &Value| configuration(report, "cpu/software")["samples"].as_u64().unwrap();
+    let (quick, whole) = (run(&["--quick"]), run(&[]));
+    assert_eq!((samples(&quick), samples(&whole)), (30, 36));
+    assert!(quick["sample"]["part"].as_str().unwrap().contains("60.0 s of each video"), "{}", quick["sample"]);
+    assert_eq!((&whole["sample"]["part"], &whole["job"]["sample"]["end"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
 fn media_can_be_made_and_are_made_once() {
     let there = Command::new("ffmpeg").arg("-version").output();
     let dir = tempfile::tempdir().unwrap();

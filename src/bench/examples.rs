@@ -41,6 +41,7 @@ pub fn bench(machine: &str, configurations: Vec<Configuration>) -> Bench {
             video_seconds: Told::is(50.0),
             digest: "0123456789abcdef".into(),
             synthetic: None,
+            part: None,
         },
         rules: Rules {
             statistics: String::new(),

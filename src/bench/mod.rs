@@ -5,6 +5,7 @@
 //! made up. The library prints nothing: how far it is goes to the caller.
 
 mod bottleneck;
+mod brief;
 pub mod child;
 pub mod compare;
 mod even;
@@ -46,7 +47,7 @@ use measure::Series;
 use output::Output;
 use peers::Peer;
 use price::Prices;
-use result::{Bench, Missing, Rates, Rules, SCHEMA, Verdict};
+use result::{Bench, Missing, Rates, Rules, SCHEMA, SampleList, Verdict};
 use scratch::Scratch;
 
 /// What is to be measured.
@@ -185,9 +186,13 @@ pub fn run(mut spec: Spec, start: &dyn Fn() -> Command, stop: &Requests, news: &
         // So that keys are the same on a machine that has the media elsewhere.
         spec.job.input.root = sample::root(&spec.job.input.uri);
     }
-    let job = Job::resolve(spec.job.clone())?;
+    let mut job = Job::resolve(spec.job.clone())?;
     let machine = Machine::here(spec.name.as_deref());
-    let sample = sample::list(&job, spec.synthetic.as_deref())?;
+    let mut sample = sample::list(&job, spec.synthetic.as_deref(), spec.quick.then_some(brief::MOST))?;
+    if let Some(part) = spec.quick.then(|| brief::cut(&mut spec.job, &job.sampling, &sample)).flatten() {
+        job = Job::resolve(spec.job.clone())?;
+        sample = SampleList { part: Some(part), ..sample::list(&job, spec.synthetic.as_deref(), None)? };
+    }
     news(&format!("{}: {}", machine.name, sample.text()));
     let (mut here, mut not_here) = (Vec::new(), Vec::new());
     let all = ways(&spec);

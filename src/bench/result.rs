@@ -92,6 +92,9 @@ pub struct SampleList {
     pub digest: String,
     /// What was made for want of media, as `--synthetic` named it.
     pub synthetic: Option<String>,
+    /// What part of what was named this is, where `--quick` took less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
 }
 
 /// How the numbers are to be read.

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::brief::Most;
 use super::result::{SampleList, Told};
 use crate::decode::image::{MediaKind, SNIFF_BYTES, sniff};
 use crate::error::{Error, Result};
@@ -40,11 +41,11 @@ pub fn root(uris: &[String]) -> Option<String> {
     common.filter(|c| c.parent().is_some()).map(|c| c.to_string_lossy().into_owned())
 }
 
-/// Lists what `job` takes.
+/// Lists what `job` takes, up to `most`.
 ///
 /// # Errors
 /// Usage, where there is nothing or it cannot be listed.
-pub fn list(job: &Job, synthetic: Option<&str>) -> Result<SampleList> {
+pub fn list(job: &Job, synthetic: Option<&str>, most: Option<Most>) -> Result<SampleList> {
     let inputs = input::list(&job.file.input, job.file.seed, None)?;
     if inputs.is_empty() {
         return Err(Error::usage(format!(
@@ -55,9 +56,13 @@ pub fn list(job: &Job, synthetic: Option<&str>) -> Result<SampleList> {
     let root = job.file.input.root.as_deref().and_then(|r| input::local_path(r).ok());
     let sources = Sources::new(&job.file.input, job.file.memory.0 / 8, 1);
     let mut digest = Sha256::new();
-    let (mut videos, mut photos, mut bytes) = (0, 0, 0);
+    let (mut taken, mut videos, mut photos, mut bytes) = (0, 0, 0, 0);
     let mut seconds: Result<f64, String> = Ok(0.0);
     for i in 0..inputs.len() {
+        if most.is_some_and(|most| videos >= most.videos || photos >= most.photos) {
+            break;
+        }
+        taken += 1;
         let item = inputs.item(i);
         let expected = Expected { bytes: item.bytes, etag: None };
         let source = sources.open(&item.uri, expected, &Life::default());
@@ -83,13 +88,14 @@ pub fn list(job: &Job, synthetic: Option<&str>) -> Result<SampleList> {
     }
     let seconds = if videos == 0 { Err("there is no video".to_string()) } else { seconds };
     Ok(SampleList {
-        inputs: inputs.len() as u64,
+        inputs: taken,
         videos: videos as u64,
-        photos,
+        photos: photos as u64,
         bytes,
         video_seconds: seconds.into(),
         digest: digest.finalize().iter().map(|b| format!("{b:02x}")).collect(),
         synthetic: synthetic.map(str::to_string),
+        part: (taken < inputs.len() as u64).then(|| format!("the first {taken} of {} inputs", inputs.len())),
     })
 }
 
@@ -139,7 +145,8 @@ impl SampleList {
             Told { value: Some(s), .. } => format!(" of {s:.1} s"),
             Told { .. } => String::new(),
         };
-        format!("{} videos{seconds}, {} photos, {:.1} MB", self.videos, self.photos, self.bytes as f64 / 1e6)
+        let part = self.part.as_ref().map_or(String::new(), |part| format!(" (--quick: {part})"));
+        format!("{} videos{seconds}, {} photos, {:.1} MB{part}", self.videos, self.photos, self.bytes as f64 / 1e6)
     }
 }
 

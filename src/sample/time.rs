@@ -69,6 +69,12 @@ impl Rational {
         self.den
     }
 
+    /// The sum; `None` where it is too large.
+    pub fn checked_add(self, other: Rational) -> Option<Rational> {
+        let (a, b) = (self.num.checked_mul(other.den)?, other.num.checked_mul(self.den)?);
+        Rational::new(a.checked_add(b)?, self.den.checked_mul(other.den)?)
+    }
+
     /// `1 / self`; `None` for zero and where the result is beyond the bounds of this type.
     pub fn recip(self) -> Option<Rational> {
         Self::new(self.den, self.num)
