@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use framemill::backend::Backend;
 use framemill::backend::cpu::{Cpu, Level};
-use framemill::color::{Color, ColorTags};
+use framemill::color::{Color, ColorTags, Family};
 use framemill::frame::{Frame, PixelFormat, Plane};
 use framemill::geometry::Orientation;
 use framemill::op::Op;
@@ -43,7 +43,7 @@ fn yuv420(depth: u8) -> Frame {
         height: h,
         format: PixelFormat::Yuv { depth, sub_w: 1, sub_h: 1 },
         planes: vec![plane(w, h), plane(w / 2, h / 2), plane(w / 2, h / 2)],
-        color: Color::resolve(&ColorTags::default(), w, h, true, false),
+        color: Color::resolve(&ColorTags::default(), w, h, true, Family::Yuv),
         orientation: Orientation::UPRIGHT,
         pts: 0,
         time_base: (1, 25),

@@ -144,6 +144,17 @@ pub struct ColorTags {
     pub siting: Option<Siting>,
 }
 
+/// What a picture's samples are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Luma and chroma.
+    Yuv,
+    /// Luma alone.
+    Gray,
+    /// Red, green and blue.
+    Rgb,
+}
+
 impl Color {
     /// sRGB pixels of a photo.
     pub fn srgb() -> Self {
@@ -159,9 +170,11 @@ impl Color {
 
     /// Fills what `tags` leaves open, by one documented rule: the matrix is taken from the primaries where these are
     /// given (BT.2020, BT.709, BT.601 families), else BT.709 from 720 lines on or 1280 columns, else BT.601; range is
-    /// limited; siting is left for 4:2:0 and 4:2:2 (top-left where the matrix is BT.2020); primaries and transfer follow
+    /// limited, but full for luma alone (as FFmpeg's scaler takes it; H.264 and HEVC say limited by their standards);
+    /// siting is left for 4:2:0 and 4:2:2 (top-left where the matrix is BT.2020); primaries and transfer follow
     /// the matrix. Each such tag is named in [`Color::assumed`].
-    pub fn resolve(tags: &ColorTags, width: u32, height: u32, chroma_subsampled: bool, rgb: bool) -> Self {
+    pub fn resolve(tags: &ColorTags, width: u32, height: u32, chroma_subsampled: bool, family: Family) -> Self {
+        let rgb = family == Family::Rgb;
         let mut assumed = Vec::new();
         let matrix = if rgb {
             Matrix::Rgb
@@ -206,7 +219,7 @@ impl Color {
         );
         let range = tags.range.unwrap_or_else(|| {
             assumed.push("color_range");
-            if rgb { Range::Full } else { Range::Limited }
+            if family == Family::Yuv { Range::Limited } else { Range::Full }
         });
         let siting = tags.siting.unwrap_or_else(|| {
             if chroma_subsampled {
@@ -250,17 +263,19 @@ mod tests {
 
     #[test]
     fn silence_is_named() {
-        let c = Color::resolve(&ColorTags::default(), 640, 480, true, false);
+        let c = Color::resolve(&ColorTags::default(), 640, 480, true, Family::Yuv);
         assert_eq!((c.matrix, c.range, c.siting), (Matrix::Bt601, Range::Limited, Siting::Left));
         assert_eq!(c.assumed.len(), 5);
-        let hd = Color::resolve(&ColorTags::default(), 1920, 1080, true, false);
+        let hd = Color::resolve(&ColorTags::default(), 1920, 1080, true, Family::Yuv);
         assert_eq!(hd.matrix, Matrix::Bt709);
+        let gray = Color::resolve(&ColorTags::default(), 640, 480, false, Family::Gray);
+        assert_eq!((gray.range, gray.assumed.contains(&"color_range")), (Range::Full, true));
     }
 
     #[test]
     fn given_tags_are_taken_and_not_named() {
         let tags = ColorTags { matrix: Some(Matrix::Bt709), range: Some(Range::Full), ..Default::default() };
-        let c = Color::resolve(&tags, 320, 240, false, false);
+        let c = Color::resolve(&tags, 320, 240, false, Family::Yuv);
         assert_eq!((c.matrix, c.range), (Matrix::Bt709, Range::Full));
         assert_eq!(c.assumed, ["color_primaries", "color_transfer"]);
     }

@@ -176,6 +176,10 @@ pub fn text(report: &Value) -> String {
         f("failed"),
         f("redecoded"),
     );
+    if f("incomplete_clips") > 0 {
+        out +=
+            &format!("{} clips were left incomplete by their video's end, and are no samples\n", f("incomplete_clips"));
+    }
     if n("/warnings") > 0 {
         out += &format!("{} inputs are damaged or odd, but something came out of them\n", n("/warnings"));
     }

@@ -39,6 +39,9 @@ pub struct Frames {
     /// Frames that were deinterlaced, also those that only waited whether they would be chosen.
     #[serde(skip_serializing_if = "is_none", default)]
     pub deinterlaced: u64,
+    /// Clips that their video's end left incomplete, and that are no samples.
+    #[serde(skip_serializing_if = "is_none", default)]
+    pub incomplete_clips: u64,
     /// Frames of the decoding that counts that are others' or a lead-in's: a part of `redecoded`.
     #[serde(skip_serializing_if = "is_none", default)]
     pub lead_in: u64,
@@ -69,6 +72,7 @@ impl std::ops::AddAssign for Frames {
         self.failed += o.failed;
         self.guessed_pts += o.guessed_pts;
         self.deinterlaced += o.deinterlaced;
+        self.incomplete_clips += o.incomplete_clips;
         self.lead_in += o.lead_in;
         self.extra += o.extra;
         self.lost += o.lost;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::bytes::ByteSource;
-use crate::color::Color;
+use crate::color::{Color, Family};
 use crate::decode::image::{self, MediaKind, PhotoOptions, SNIFF_BYTES};
 use crate::error::{Error, RejectKind, Result};
 use crate::geometry::Orientation;
@@ -109,6 +109,7 @@ pub fn text(report: &Value) -> String {
             _ => "no: is read from the start, as one unit".into(),
         }),
     );
+    line("Dolby Vision", word("dolby_vision").map(|profile| format!("profile {profile}; its base layer is decoded")));
     line("bit rate", word("bit_rate").map(|b| format!("{b} bit/s")));
     line("bytes", word("bytes"));
     line("warning", word("warning"));
@@ -221,8 +222,8 @@ fn video(source: Arc<dyn ByteSource>, uri: &str, options: &Options) -> Result<Va
     let (color, subsampled) = match frame {
         Some(frame) => (frame.color, subsampled(frame.format)),
         None => {
-            let (subsampled, rgb) = by_name(&info.pixel_format);
-            (Color::resolve(&info.tags, stored.0, stored.1, subsampled, rgb), subsampled)
+            let (subsampled, family) = by_name(&info.pixel_format, &info.codec);
+            (Color::resolve(&info.tags, stored.0, stored.1, subsampled, family), subsampled)
         }
     };
     let seconds = |ticks: i64| ticks as f64 * f64::from(info.time_base.0) / f64::from(info.time_base.1);
@@ -268,6 +269,7 @@ fn video(source: Arc<dyn ByteSource>, uri: &str, options: &Options) -> Result<Va
             .map(|all| all.iter().map(|pts| seconds(pts.saturating_sub(t0))).collect::<Vec<_>>()),
         "indexed": options.scan.then_some(info.indexed),
         "bit_rate": info.bit_rate,
+        "dolby_vision": info.dolby_vision,
         "warning": warning,
     })));
     Ok(Value::Object(out))
@@ -278,12 +280,17 @@ fn subsampled(format: crate::frame::PixelFormat) -> bool {
     matches!(format, crate::frame::PixelFormat::Yuv { sub_w, sub_h, .. } if sub_w + sub_h > 0)
 }
 
-/// Whether chroma is subsampled and whether it is RGB, by FFmpeg's name of the format, for want of a frame.
+/// Whether chroma is subsampled and what samples are, by FFmpeg's name of the format, for want of a frame.
 #[cfg(feature = "ffmpeg")]
-fn by_name(name: &str) -> (bool, bool) {
+fn by_name(name: &str, codec: &str) -> (bool, Family) {
     let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
-    let rgb = has(&["rgb", "bgr", "gbr"]) || name == "pal8";
-    (!rgb && has(&["420", "422", "411", "410", "440", "nv12", "nv16", "nv21", "p01", "p21"]), rgb)
+    if has(&["rgb", "bgr", "gbr"]) || name == "pal8" {
+        (false, Family::Rgb)
+    } else if ["gray", "ya8", "ya16", "mono"].iter().any(|gray| name.starts_with(gray)) {
+        (false, crate::decode::video::luma_alone(codec))
+    } else {
+        (has(&["420", "422", "411", "410", "440", "nv12", "nv16", "nv21", "p01", "p21"]), Family::Yuv)
+    }
 }
 
 #[cfg(test)]

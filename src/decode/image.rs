@@ -10,6 +10,7 @@
 //!   is applied by libheif, so an EXIF orientation beside it is ignored, as its standard says.
 //! - What was not perfect (a truncated tail, a broken profile) is said in [`Photo::warning`].
 
+mod animation;
 mod exif;
 #[cfg(feature = "heif")]
 mod heif;
@@ -162,7 +163,13 @@ pub fn decode(data: &[u8], uri: &str, opts: &PhotoOptions) -> Result<Photo> {
         return Err(Error::input(RejectKind::NotMedia, format!("{uri}: {what}")));
     };
     // Nothing that the closure touches outlives it half-changed: the thread's decoders reset themselves on each use.
-    let outcome = catch_unwind(AssertUnwindSafe(|| finish(read(data, codec, opts)?, codec, opts)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut stored = read(data, codec, opts)?;
+        if animation::is_animation(codec, data) {
+            stored.warnings.push("an animation: its first picture was taken".into());
+        }
+        finish(stored, codec, opts)
+    }));
     let fault = match outcome {
         Ok(Ok(photo)) => return Ok(photo),
         Ok(Err(fault)) => fault,

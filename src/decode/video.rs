@@ -38,7 +38,7 @@ use crate::ffi::av::{Decoder, DecoderOptions, Input, Packet, Picture, PictureInf
 use crate::frame::{Frame, Plane};
 use clock::Clock;
 use index::PacketIndex;
-pub use info::VideoInfo;
+pub use info::{VideoInfo, luma_alone};
 use ledger::Ledger;
 use nal::Nals;
 pub use sessions::Sessions;
@@ -221,6 +221,7 @@ pub struct VideoReader {
     anew: bool,
     /// A key packet without a time came where key samples alone are decoded.
     untimed: bool,
+    order: step::Order,
     /// Place in decoding order of the last packet that is needed before the next jump.
     stop: Option<usize>,
     /// It was reached: the decoder gives what it holds, and is to be begun elsewhere.
@@ -265,6 +266,12 @@ impl VideoReader {
         if stream.encrypted {
             return Err(Error::input(RejectKind::Encrypted, "the video stream is protected; decrypt it first"));
         }
+        if let Some((profile, 0)) = stream.dolby_vision {
+            let text = format!(
+                "Dolby Vision profile {profile}: its colours mean nothing without Dolby's metadata; convert it to HDR10 or SDR first"
+            );
+            return Err(Error::input(RejectKind::Unsupported, text));
+        }
         let facts = facts::facts(&stream, input.duration());
         let (mut route, mut hardware) = hardware::choose(&facts, options.decoder);
         let decoder = match (open_decoder(&input, stream.index, options, hardware.as_deref()), &hardware) {
@@ -308,6 +315,7 @@ impl VideoReader {
             filled: false,
             anew: false,
             untimed: false,
+            order: step::Order::default(),
             stop: None,
             stopped: false,
             ended: false,
@@ -367,8 +375,8 @@ impl VideoReader {
         self.faults > 0 || self.decoder.complaints().0 > 0
     }
 
-    /// Key samples alone were to be decoded, but the container gives one of them no time, which then follows only from the
-    /// frames before it. Reading has ended; what it gave may have wrong times.
+    /// Key samples alone were to be decoded, but the container gives one of them no time, or times of decoding only: it then
+    /// follows from the frames before it. Reading has ended; what it gave may have wrong times.
     pub fn untimed(&self) -> bool {
         self.untimed
     }
@@ -526,7 +534,7 @@ impl VideoReader {
             planes,
             alpha,
             surface,
-            color: info::color(&tags, (width, height), format),
+            color: info::color(&tags, (width, height), format, &self.info.codec),
             orientation,
             pts: meta.pts.unwrap_or(0),
             time_base: self.info.time_base,

@@ -199,6 +199,8 @@ pub struct Stream {
     pub stated_aspect: Option<(i32, i32)>,
     /// Its content is protected.
     pub encrypted: bool,
+    /// Its Dolby Vision configuration: profile, and what its base layer is compatible with (0: nothing).
+    pub dolby_vision: Option<(u8, u8)>,
     /// Its `creation_time`.
     pub created: Option<String>,
     /// Codec configuration (`avcC`, `hvcC`, parameter sets ...).
@@ -415,6 +417,7 @@ impl Input {
             },
             stated_aspect: ratio(s.sample_aspect_ratio),
             encrypted: self.stream_encrypted(s, p.codec_tag),
+            dolby_vision: self.stream_dolby_vision(s),
             // SAFETY: the dictionary belongs to the stream.
             created: unsafe { entry(s.metadata, c"creation_time") },
             extradata,
@@ -428,6 +431,21 @@ impl Input {
             let data = av_stream_get_side_data(s, AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX, &mut size);
             display_matrix(data, size)
         }
+    }
+
+    fn stream_dolby_vision(&self, s: &AVStream) -> Option<(u8, u8)> {
+        let mut size = Default::default();
+        // SAFETY: the data belongs to the stream and has `size` bytes.
+        let record = unsafe {
+            let data = av_stream_get_side_data(s, AVPacketSideDataType::AV_PKT_DATA_DOVI_CONF, &mut size);
+            if data.is_null() {
+                return None;
+            }
+            std::slice::from_raw_parts(data, size as usize)
+        };
+        // AVDOVIDecoderConfigurationRecord (libavutil/dovi_meta.h) begins with version (two), profile, level, three flags and
+        // the base layer's compatibility, a byte each.
+        Some((*record.get(2)?, *record.get(7)?))
     }
 
     fn stream_encrypted(&self, s: &AVStream, tag: u32) -> bool {

@@ -371,7 +371,16 @@ impl<'a, W: Write> Collector<'a, W> {
                     task.receipt.warnings += u64::from(done.warning.is_some());
                     // Of a video that was cut, a part without samples is nothing to tell.
                     if state.entries.is_empty() && unit.from.is_none() && unit.to.is_none() {
-                        tracing::warn!(uri = unit.name(), "no frame of it answers the rules, so it gives no sample");
+                        match frames.incomplete_clips {
+                            0 => tracing::warn!(
+                                uri = unit.name(),
+                                "no frame of it answers the rules, so it gives no sample"
+                            ),
+                            n => tracing::warn!(
+                                uri = unit.name(),
+                                "{n} clips begin in it, and it ends before any of them does"
+                            ),
+                        }
                         task.receipt.without_samples += 1;
                     }
                     if let Some(writer) = &mut task.writer {

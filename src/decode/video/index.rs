@@ -133,6 +133,11 @@ impl PacketIndex {
         Ok(index.map(|index| PacketIndex { end: ending.ticks(), ..index }))
     }
 
+    /// Presentation times only rise, though there is something between key samples.
+    pub fn rises(&self) -> bool {
+        self.keys.len() < self.entries.len() && self.entries.windows(2).all(|w| w[0].pts < w[1].pts)
+    }
+
     /// When the last frame that is shown ends, in ticks.
     pub fn end(&self) -> Option<i64> {
         self.end

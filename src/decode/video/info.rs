@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use crate::color::{Color, ColorTags, Matrix, Range, Siting};
+use crate::color::{Color, ColorTags, Family, Matrix, Range, Siting};
 use crate::error::{Error, RejectKind, Result};
 use crate::ffi::av::{Input, Look, Stream};
+use crate::frame::PixelFormat;
 use crate::geometry::Orientation;
 
 /// What is known of a video before it is decoded.
@@ -46,6 +47,8 @@ pub struct VideoInfo {
     pub video_streams: usize,
     /// `creation_time`, as the container or stream gives it.
     pub captured_at: Option<String>,
+    /// Profile of Dolby Vision; what is decoded is its base layer, by that layer's tags.
+    pub dolby_vision: Option<u8>,
     /// Bits a second, of the stream or else the file.
     pub bit_rate: Option<u64>,
     /// Presentation times of the key samples, ascending; known once the packets are indexed.
@@ -83,6 +86,7 @@ impl VideoInfo {
             stream_index: stream.index,
             video_streams,
             captured_at: stream.created.clone().or(input.created()),
+            dolby_vision: stream.dolby_vision.map(|(profile, _)| profile),
             bit_rate: stream.bit_rate.or(input.bit_rate()),
             keyframes: None,
             packets: None,
@@ -233,11 +237,23 @@ pub(super) fn refine(frame: ColorTags, stream: &ColorTags) -> ColorTags {
     }
 }
 
-/// The colour of a frame of a given format.
-pub(super) fn color(tags: &ColorTags, size: (u32, u32), format: crate::frame::PixelFormat) -> Color {
-    use crate::frame::PixelFormat::{Gbr, Rgb8, Yuv};
-    let subsampled = matches!(format, Yuv { sub_w, sub_h, .. } if sub_w + sub_h > 0);
-    Color::resolve(tags, size.0, size.1, subsampled, matches!(format, Rgb8 | Gbr { .. }))
+/// The colour of a frame of a given format, as `codec` means it.
+pub(super) fn color(tags: &ColorTags, size: (u32, u32), format: PixelFormat, codec: &str) -> Color {
+    let subsampled = matches!(format, PixelFormat::Yuv { sub_w, sub_h, .. } if sub_w + sub_h > 0);
+    Color::resolve(tags, size.0, size.1, subsampled, family(format, codec))
+}
+
+fn family(format: PixelFormat, codec: &str) -> Family {
+    match format {
+        PixelFormat::Rgb8 | PixelFormat::Gbr { .. } => Family::Rgb,
+        PixelFormat::Gray { .. } => luma_alone(codec),
+        PixelFormat::Yuv { .. } => Family::Yuv,
+    }
+}
+
+/// What luma without chroma is: H.264 and HEVC say by their standards what range is meant where nothing is said.
+pub fn luma_alone(codec: &str) -> Family {
+    if matches!(codec, "h264" | "hevc") { Family::Yuv } else { Family::Gray }
 }
 
 #[cfg(test)]

@@ -28,21 +28,31 @@ impl VideoReader {
         }
     }
 
-    /// When the last frame ends, in ticks, where the container's header tells only how long its longest stream is: its
-    /// packets are read. `None` for others, and where the packets do not tell.
+    /// When the last frame ends, in ticks by its packets, where the container's header may not tell: where it states only
+    /// how long its longest stream is, or where an MP4's stream begins late, which its length counts or does not. `None` for
+    /// others, and where the packets do not tell.
     ///
     /// # Errors
     /// Input errors of kind `io`.
     pub fn shown_until(&mut self) -> Result<Option<i64>> {
-        if !ONE_LENGTH.iter().any(|c| self.info.container.contains(c)) {
+        let one_length = ONE_LENGTH.iter().any(|c| self.info.container.contains(c));
+        let late = self.info.container.contains("mp4") && self.info.start_pts.is_some_and(|start| start > 0);
+        if !one_length && !late {
             return Ok(None);
         }
         let found = match self.index() {
             Ok(Some(index)) => Ok(index.end()),
-            Ok(None) => index::end(self.source.clone(), self.stream, self.options.max_pixels),
+            Ok(None) if one_length => index::end(self.source.clone(), self.stream, self.options.max_pixels),
+            Ok(None) => Ok(None),
             Err(error) => Err(error),
         };
         found.map_err(|error| error.context(&self.uri))
+    }
+
+    /// Packets lie in another order than their frames are shown in. Where their times rise all the same, they are times of
+    /// decoding (as after a copy from AVI), and only decoding all of them tells when a frame is shown.
+    pub(super) fn reorders(&self) -> bool {
+        matches!(self.info.codec.as_str(), "h264" | "hevc" | "mpeg4") && self.decoder.delay() > 0
     }
 
     fn index(&mut self) -> Result<Option<&PacketIndex>> {
@@ -51,7 +61,8 @@ impl VideoReader {
             let container = ["mp4", "matroska"].iter().any(|c| self.info.container.contains(c));
             let found = if fit && container {
                 let delay = self.decoder.delay();
-                PacketIndex::scan(self.source.clone(), self.stream, self.options.max_pixels, delay)?
+                let found = PacketIndex::scan(self.source.clone(), self.stream, self.options.max_pixels, delay)?;
+                found.filter(|index| !(self.reorders() && index.rises()))
             } else {
                 None
             };

@@ -3,6 +3,25 @@
 use super::ledger::Entry;
 use super::*;
 
+/// Packets after which it must have shown that frames come in another order.
+const ENOUGH: u64 = 64;
+
+/// Whether packets' presentation times rise only.
+#[derive(Default)]
+pub(super) struct Order {
+    latest: Option<i64>,
+    packets: u64,
+    overtaken: bool,
+}
+
+impl Order {
+    fn see(&mut self, pts: Option<i64>) {
+        self.packets += 1;
+        self.overtaken |= pts.is_some() && pts < self.latest;
+        self.latest = self.latest.max(pts);
+    }
+}
+
 impl VideoReader {
     /// The decoder's next frame, whatever a lead-in makes of it; `None` at the end.
     pub(super) fn decode(&mut self) -> Result<Option<FrameMeta>> {
@@ -168,12 +187,15 @@ impl VideoReader {
                     if let Some(error) = error {
                         self.fault(format!("the container ends in disorder: {error}"));
                     }
+                    self.judge_order(0);
                     return Ok(false);
                 }
                 // An empty packet would tell the decoder that this is the end.
                 Read::Packet if self.packet.stream() != self.stream || self.packet.is_empty() => {}
                 Read::Packet => {
                     self.cursor = self.cursor.map(|c| c + 1);
+                    self.order.see(self.packet.pts());
+                    self.judge_order(ENOUGH);
                     if self.packet.key() || !self.options.keyframes_only {
                         self.waiting = true;
                         return Ok(true);
@@ -181,6 +203,14 @@ impl VideoReader {
                     self.counters.between += 1;
                 }
             }
+        }
+    }
+
+    /// Where key samples alone are decoded, and `enough` packets were read: their times must be those of showing.
+    fn judge_order(&mut self, enough: u64) {
+        let between = self.options.keyframes_only && self.counters.between > 0;
+        if between && self.order.packets >= enough && !self.order.overtaken && self.reorders() {
+            (self.untimed, self.ended) = (true, true);
         }
     }
 

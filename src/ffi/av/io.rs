@@ -93,13 +93,17 @@ unsafe extern "C" fn read(opaque: *mut c_void, buffer: *mut u8, size: c_int) -> 
     // SAFETY: `opaque` is the `State` given to avio_alloc_context, used by one thread at a time.
     let state = unsafe { &mut *opaque.cast::<State>() };
     let Ok(size) = usize::try_from(size) else { return AVERROR(Errno::INVAL.raw_os_error()) };
-    if state.blank {
-        let rest = usize::try_from(state.source.len().saturating_sub(state.position)).unwrap_or(usize::MAX);
-        let given = rest.min(size);
-        state.position += given as u64;
-        return if given == 0 { AVERROR_EOF } else { given as c_int };
+    let rest = usize::try_from(state.source.len().saturating_sub(state.position)).unwrap_or(usize::MAX);
+    let size = size.min(rest);
+    // At the end the buffer stays as it is: FFmpeg may still read what it has there, after seeking back.
+    if size == 0 {
+        return AVERROR_EOF;
     }
-    // SAFETY: FFmpeg gives `size` writable bytes; they are initialised first because a `&mut [u8]` must be.
+    if state.blank {
+        state.position += size as u64;
+        return size as c_int;
+    }
+    // SAFETY: FFmpeg gives so many writable bytes; they are initialised first because a `&mut [u8]` must be.
     let buffer = unsafe {
         ptr::write_bytes(buffer, 0, size);
         std::slice::from_raw_parts_mut(buffer, size)
@@ -111,7 +115,7 @@ unsafe extern "C" fn read(opaque: *mut c_void, buffer: *mut u8, size: c_int) -> 
         }
     };
     let failure = match answer {
-        Ok(Ok(0)) => return AVERROR_EOF,
+        Ok(Ok(0)) => format!("the source ended; it was {} bytes long", state.source.len()),
         Ok(Ok(n)) if n <= size => {
             state.position += n as u64;
             return n as c_int;

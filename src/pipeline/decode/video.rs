@@ -704,6 +704,7 @@ impl<'a, 'b> Walk<'a, 'b> {
             // Clips that the stream's end leaves incomplete are no samples.
             let cut = self.open.len() as u64;
             self.frames.sampled -= cut;
+            self.frames.incomplete_clips += cut;
             self.open.clear();
         } else if take {
             self.take_held()?;
