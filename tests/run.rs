@@ -7,6 +7,8 @@ mod account;
 mod alpha;
 #[path = "run/aspect.rs"]
 mod aspect;
+#[path = "run/containers.rs"]
+mod containers;
 #[path = "run/damage.rs"]
 mod damage;
 #[path = "run/deinterlace.rs"]

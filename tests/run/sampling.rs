@@ -206,20 +206,11 @@ fn a_longer_sound_track_makes_no_video_longer() {
     let long = |name: &str| {
         let path = dir.path().join(name);
         let sound = "sine=frequency=300:sample_rate=44100:duration=9";
-        let made = std::process::Command::new("ffmpeg")
-            .args(["-v", "error", "-i", clip.to_str().unwrap(), "-f", "lavfi", "-i", sound])
-            .args(["-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac", path.to_str().unwrap()])
-            .status()
-            .unwrap();
-        assert!(made.success(), "{name}");
+        let both = ["-i", clip.to_str().unwrap(), "-f", "lavfi", "-i", sound, "-map", "0:v", "-map", "1:a"];
+        ffmpeg(&[&both[..], &["-c:v", "copy", "-c:a", "aac", path.to_str().unwrap()]].concat());
         path
     };
-    let taken = |path: &std::path::Path, rule: &[&str]| -> Vec<String> {
-        let out = dir.path().join(path.file_name().unwrap().to_string_lossy().into_owned() + &rule.concat());
-        let output = framemill(&job(&[path.to_str().unwrap()], out.to_str().unwrap(), rule));
-        assert!(output.status.success(), "{}", errors(&output));
-        records(&out).iter().map(|r| r["sha256"].to_string()).collect()
-    };
+    let taken = |path: &std::path::Path, rule: &[&str]| taken(path, rule).into_values().collect::<Vec<String>>();
     // MP4 states how long each stream is: 4 s.
     let plain = long("plain.mp4");
     let others = ["a.mkv", "a.flv", "a.nut"].map(long);
@@ -234,4 +225,86 @@ fn a_longer_sound_track_makes_no_video_longer() {
     }
     // Its times are guessed.
     assert_eq!(taken(&long("a.asf"), &["--count", "3"]).len(), 3);
+}
+
+/// Keys and digests of what is taken of `film`.
+fn taken(film: &std::path::Path, rule: &[&str]) -> BTreeMap<String, String> {
+    let out = film.with_file_name(format!("{}-out{}", film.file_name().unwrap().to_str().unwrap(), rule.concat()));
+    let output = framemill(&job(&[film.to_str().unwrap()], out.to_str().unwrap(), rule));
+    assert!(output.status.success(), "{film:?} {rule:?}: {}", errors(&output));
+    samples(&out).into_iter().collect()
+}
+
+/// AVI has times of decoding alone, which a copy into another container takes for those of showing.
+#[test]
+fn copies_from_avi_give_the_frames_of_reading_from_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let path = |name: &str| at(name).to_string_lossy().into_owned();
+    let picture = ["-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=4", "-pix_fmt", "yuv420p", "-g", "20", "-bf", "3"];
+    ffmpeg(&[&picture[..], &["-c:v", "libx264", "-preset", "veryfast", &path("h264.avi")]].concat());
+    ffmpeg(&[&picture[..], &["-c:v", "mpeg4", &path("mpeg4.avi")]].concat());
+    ffmpeg(&["-fflags", "+genpts", "-i", &path("h264.avi"), "-c", "copy", &path("h264.mkv")]);
+    ffmpeg(&["-i", &path("h264.avi"), "-c", "copy", &path("h264.mp4")]);
+    ffmpeg(&["-i", &path("mpeg4.avi"), "-c", "copy", &path("mpeg4.mp4")]);
+    for film in ["h264.mkv", "h264.mp4", "mpeg4.mp4"] {
+        let all = taken(&at(film), &["--all"]);
+        assert_eq!(all.len(), 100, "{film}");
+        let rules: [&[&str]; 5] = [
+            &["--at", "1.3"],
+            &["--every", "0.7"],
+            &["--keyframes"],
+            &["--all", "--unit", "1s"],
+            &["--all", "--start", "2"],
+        ];
+        for rule in rules {
+            let some = taken(&at(film), rule);
+            // Which of two frames of one time gets `-1` depends on what else is taken.
+            let time = |(key, digest): (&String, &String)| (key[..29].to_string(), digest.clone());
+            let known: Vec<_> = all.iter().map(time).collect();
+            let same = some.iter().map(time).all(|frame| known.contains(&frame));
+            assert!(!some.is_empty() && same, "{film} {rule:?}: {some:?}");
+        }
+        assert_eq!(taken(&at(film), &["--all", "--unit", "900ms"]).len(), 100, "{film}");
+    }
+}
+
+/// The times that `--count` asks for lie between a stream's own start and end.
+#[test]
+fn a_stream_that_begins_late_is_counted_from_its_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let clip = fixtures().join("clips/h264.mp4");
+    let times = |film: &std::path::Path| -> Vec<u64> {
+        taken(film, &["--count", "4"]).keys().map(|key| key[key.len() - 12..].parse().unwrap()).collect()
+    };
+    let expected = times(&clip_in(dir.path(), &clip, "plain.mp4", &[]));
+    assert_eq!(expected, [480_000, 1_480_000, 2_480_000, 3_480_000]);
+    for name in ["late.mkv", "late.mp4", "late.ts"] {
+        let film = clip_in(dir.path(), &clip, name, &["-output_ts_offset", "7"]);
+        assert_eq!(times(&film), expected, "{name}");
+    }
+}
+
+/// A copy of `clip` in another container.
+fn clip_in(dir: &std::path::Path, clip: &std::path::Path, name: &str, more: &[&str]) -> std::path::PathBuf {
+    let to = dir.join(name);
+    ffmpeg(&[&["-i", clip.to_str().unwrap(), "-c", "copy"], more, &[to.to_str().unwrap()]].concat());
+    to
+}
+
+#[test]
+fn clips_that_do_not_fill_up_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let clip = fixtures().join("clips/h264.mp4");
+    let run = |name: &str, rule: &str| {
+        let out = dir.path().join(name);
+        framemill(&job(&[clip.to_str().unwrap()], out.to_str().unwrap(), &["--every", "1s", "--clip", rule, "--json"]))
+    };
+    let some = run("some", "frames=50");
+    assert_eq!(report(&some)["samples"], 3);
+    assert_eq!(report(&some)["frames"]["incomplete_clips"], 1);
+    let none = run("none", "frames=200");
+    assert_eq!((none.status.code(), &report(&none)["frames"]["incomplete_clips"]), (Some(3), &4.into()));
+    assert!(errors(&none).contains("4 clips begin in it"), "{}", errors(&none));
+    assert!(report(&run("whole", "frames=25"))["frames"].get("incomplete_clips").is_none());
 }
