@@ -378,18 +378,21 @@ mod tests {
     #[cfg(feature = "ffmpeg")]
     #[test]
     fn formats_are_known_by_name() {
+        use Family::{Gray, Rgb, Yuv};
         for (name, expected) in [
-            ("yuv420p10le", (true, false)),
-            ("yuvj422p", (true, false)),
-            ("nv12", (true, false)),
-            ("p010le", (true, false)),
-            ("yuv444p", (false, false)),
-            ("gray", (false, false)),
-            ("gbrp12le", (false, true)),
-            ("bgra", (false, true)),
-            ("pal8", (false, true)),
+            ("yuv420p10le", (true, Yuv)),
+            ("yuvj422p", (true, Yuv)),
+            ("nv12", (true, Yuv)),
+            ("p010le", (true, Yuv)),
+            ("yuv444p", (false, Yuv)),
+            ("gray", (false, Gray)),
+            ("ya8", (false, Gray)),
+            ("gbrp12le", (false, Rgb)),
+            ("bgra", (false, Rgb)),
+            ("pal8", (false, Rgb)),
         ] {
-            assert_eq!(by_name(name), expected, "{name}");
+            assert_eq!(by_name(name, "ffv1"), expected, "{name}");
         }
+        assert_eq!(by_name("gray10le", "hevc"), (false, Yuv));
     }
 }
