@@ -237,8 +237,17 @@ impl Ledger {
     }
 
     fn parsed(&self, name: &str, bytes: &[u8]) -> Result<Receipt> {
-        serde_json::from_slice(bytes)
-            .map_err(|e| Error::store(format!("{}: {e}; it is damaged, restore it", self.out.place(name))))
+        let broken = |e: &str| {
+            Error::store(format!(
+                "{}: {e}; restore it, or remove it and run the job again, which does its task anew",
+                self.out.place(name)
+            ))
+        };
+        let receipt: Receipt = serde_json::from_slice(bytes).map_err(|e| broken(&format!("it is damaged: {e}")))?;
+        if store::receipt_name(receipt.task) != name {
+            return Err(broken(&format!("it is the receipt of task {}, not of the one that its name says", receipt.task)));
+        }
+        Ok(receipt)
     }
 
     /// What was decided about many tasks, in their order; nothing where nothing was.

@@ -34,10 +34,27 @@ pub(super) fn write(out: &Output, columns: &[Column], units: impl Units) -> Resu
     let scratch = Scratch::new(out.scratch(), &store::worker(), "plan")?;
     let temporary = scratch.path("plan.parquet");
     write_to(&temporary, columns, units)?;
-    let (_, digest) = store::file_digest(&temporary)?;
-    let name = format!("plan-{}.parquet", &digest[..16]);
+    let name = name(&temporary)?;
     out.put(&temporary, &super::named(&name))?;
     Ok(name)
+}
+
+/// The name that a table's content gives it.
+fn name(path: &Path) -> Result<String> {
+    let (_, digest) = store::file_digest(path)?;
+    Ok(format!("plan-{}.parquet", &digest[..16]))
+}
+
+/// Refuses a table, found at `place` under the name `named`, whose content is not the one that this name says.
+pub(super) fn check(path: &Path, named: &str, place: &str) -> Result<()> {
+    let there = name(path)?;
+    if there == named {
+        return Ok(());
+    }
+    Err(Error::store(format!(
+        "{place}: the table of the plan is damaged: its content would be named {there}; restore it from a copy, or choose \
+         another output"
+    )))
 }
 
 fn write_to(path: &Path, columns: &[Column], units: impl Units) -> Result<()> {
