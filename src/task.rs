@@ -245,7 +245,10 @@ impl Ledger {
         };
         let receipt: Receipt = serde_json::from_slice(bytes).map_err(|e| broken(&format!("it is damaged: {e}")))?;
         if store::receipt_name(receipt.task) != name {
-            return Err(broken(&format!("it is the receipt of task {}, not of the one that its name says", receipt.task)));
+            return Err(broken(&format!(
+                "it is the receipt of task {}, not of the one that its name says",
+                receipt.task
+            )));
         }
         Ok(receipt)
     }

@@ -156,12 +156,7 @@ impl Annotations {
     ///
     /// # Errors
     /// Store errors.
-    pub fn yolo(
-        &self,
-        view: &View,
-        objects: &[&Object],
-        splits: &[String],
-    ) -> Result<Option<(Vec<Object>, Written)>> {
+    pub fn yolo(&self, view: &View, objects: &[&Object], splits: &[String]) -> Result<Option<(Vec<Object>, Written)>> {
         let (out, mut folders) = (view.out(), BTreeMap::<String, Vec<(String, u64, String)>>::new());
         let categories = self.categories(out, objects)?;
         self.rows(out, objects, |row| {

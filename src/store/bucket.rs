@@ -26,8 +26,8 @@ use sha2::{Digest, Sha256};
 
 use super::cloud::{Cloud, Settings, Trouble};
 use super::{
-    Created, Fetched, Object, Source, Store, Version, create_folders, differs, failed, hex, listing_digest, moment, unsound,
-    worker,
+    Created, Fetched, Object, Source, Store, Version, create_folders, differs, failed, hex, listing_digest, moment,
+    unsound, worker,
 };
 use crate::error::{Error, Result};
 
@@ -254,9 +254,8 @@ impl Bucket {
         content: Vec<u8>,
         seen: Option<&Version>,
     ) -> Result<Option<Version>> {
-        let update = |seen: &Version| {
-            PutMode::Update(UpdateVersion { e_tag: seen.etag.clone(), version: seen.version.clone() })
-        };
+        let update =
+            |seen: &Version| PutMode::Update(UpdateVersion { e_tag: seen.etag.clone(), version: seen.version.clone() });
         match self.sent(store, name, content, seen.map_or(PutMode::Create, update)) {
             Ok(put) => Ok(Some(Version { etag: put.e_tag, version: put.version })),
             Err(e) => match Trouble::of(&e) {
