@@ -235,3 +235,6 @@ fn dataset(plan: &Plan, job: &JobFile, totals: &Totals) -> Value {
         "shards": totals.objects().collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests;

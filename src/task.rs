@@ -406,6 +406,21 @@ mod tests {
     }
 
     #[test]
+    fn a_receipt_that_lies_under_anothers_name_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = Output::at(dir.path());
+        let ledger = Ledger::new(&out);
+        ledger.commit(&Receipt { task: 1, ..Receipt::default() }).unwrap();
+        let copy = out.read(&store::receipt_name(1)).unwrap().unwrap();
+        out.replace(&store::receipt_name(0), &copy).unwrap();
+        for error in [ledger.receipt(0).unwrap_err(), ledger.receipts(&[0, 1]).unwrap_err()] {
+            assert_eq!(error.exit_code(), 74);
+            assert!(error.message.contains("receipts/000000.json: it is the receipt of task 1"), "{error}");
+        }
+        assert_eq!(ledger.receipt(1).unwrap().unwrap().task, 1);
+    }
+
+    #[test]
     fn a_receipt_of_other_bytes_is_a_bug() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::new(&Output::at(dir.path()));

@@ -233,6 +233,20 @@ mod tests {
     }
 
     #[test]
+    fn a_table_whose_content_is_not_its_name_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = write(dir.path(), &units(8), &[]).unwrap();
+        let path = dir.path().join("_framemill").join(&named);
+        check(&path, &named, "there").unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 3;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = check(&path, &named, "there").unwrap_err();
+        assert!(error.exit_code() == 74 && error.message.starts_with("there: the table of the plan is"), "{error}");
+    }
+
+    #[test]
     fn an_empty_plan_is_a_plan() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("_framemill").join(write(dir.path(), &[], &[]).unwrap());
