@@ -1,36 +1,58 @@
 //! Finishing: when every task has its receipt, the dataset's own description and the merged tables.
 //!
-//! Everything here is a function of plans and receipts, so that finishing again, anywhere, writes the same bytes.
+//! Everything here is a function of plans and receipts, so that finishing again, anywhere, writes the same bytes. A further
+//! generation makes it another function. Promises: `dataset.json` comes last, and says which bytes each table has; who
+//! finishes with the plans of an earlier generation, however late it wakes up, gives way. It looks at what it is going to
+//! write, then whether there is a further plan, and writes only in place of what it saw; whoever was outrun begins anew with
+//! all plans, and looks again at the end. What a folder or a table that goes up in parts leaves to chance (see
+//! [`Store::swap`](crate::store::Store::swap)) is mended by that last look, unless its process dies just before: then
+//! `verify` tells, and finishing again mends it.
+
+mod card;
+mod verify;
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::detect::heads::Head;
 use crate::error::{Error, Result};
 use crate::job::{JobFile, Metadata};
 use crate::lease;
-use crate::op::Op;
 use crate::plan::Plan;
 use crate::sink::annotations::{self, Annotations};
 use crate::sink::record::output_names;
 use crate::sink::{Format, is_records, record, scenes, table};
-use crate::store::{Object, Output};
+use crate::store::{Object, Output, View, Written};
 use crate::task::{Ledger, Totals, rolls};
+pub use verify::verify;
 
+const DATASET: &str = "dataset.json";
+const CARD: &str = "README.md";
 const RECORDS_CSV: &str = "records.csv";
 const SCENES_CSV: &str = "scenes.csv";
 const RECORDS_SQLITE: &str = "records.sqlite";
 
-/// Writes `dataset.json`, the dataset card and the merged tables, unless tasks are left: then it writes nothing and says
-/// which.
+/// How often it is begun anew where others write what is to be written.
+const TRIES: u32 = 8;
+
+/// What `dataset.json` says of the tables.
+#[derive(Debug, Default, Deserialize)]
+struct Described {
+    tables: Vec<Object>,
+}
+
+/// Writes the merged tables, the dataset card and `dataset.json`, where they are not there as they should be, unless tasks
+/// are left: then it writes nothing and says which. Gives way to further generations: false where one was planned that is
+/// not done yet, whose workers will finish.
 ///
 /// # Errors
-/// Interrupted (75) where tasks are left; store errors.
-pub fn finish(out: &Output, plans: &[Plan], totals: &Totals) -> Result<()> {
-    let [first, ..] = plans else {
+/// Interrupted (75) where tasks of `plans` are left; store errors.
+pub fn finish(out: &Output, plans: &[Plan], totals: &Totals) -> Result<bool> {
+    if plans.is_empty() {
         return Err(Error::usage(format!("{out} holds no plan: expected the output of framemill run")));
-    };
+    }
     if !totals.finished() {
         let done = Ledger::new(out).done(plans.iter().flat_map(Plan::tasks))?;
         let open = plans.iter().flat_map(Plan::tasks).filter(|task| !done.contains(task)).take(10);
@@ -40,33 +62,120 @@ pub fn finish(out: &Output, plans: &[Plan], totals: &Totals) -> Result<()> {
             format!("{left} of {} tasks are left ({list}{})", totals.tasks, if left > 10 { ", ..." } else { "" });
         return Err(Error::interrupted(format!("{out}: {text}; run the job again to go on")));
     }
-    let job = first.job()?;
-    let tables = |of: fn(&str) -> bool| -> Vec<String> {
-        totals.objects().filter(|o| of(&o.path)).map(|o| o.path.clone()).collect()
-    };
-    let (records, scenes) = (tables(is_records), tables(scenes::is_table));
-    let objects: Vec<&Object> = totals.objects().collect();
-    for form in &job.output.metadata {
-        match form {
-            Metadata::Parquet => {}
-            Metadata::Csv => {
-                table::merge_csv(out, &records, RECORDS_CSV)?;
-                if !scenes.is_empty() {
-                    table::merge_csv(out, &scenes, SCENES_CSV)?;
-                }
-            }
-            Metadata::Sqlite => table::merge_sqlite(out, &records, &scenes, RECORDS_SQLITE)?,
-            Metadata::Coco => annotations(first, &job).coco(out, &objects)?,
-            Metadata::Yolo => annotations(first, &job).yolo(out, &objects, &first.header.splits)?,
+    if written(out, plans, totals)? {
+        return Ok(true);
+    }
+    for _ in 1..TRIES {
+        let plans = Plan::load_all(out)?;
+        let totals = Totals::read(&Ledger::new(out), &plans)?;
+        if plans.is_empty() || !totals.finished() {
+            return Ok(false);
+        }
+        if written(out, &plans, &totals)? {
+            return Ok(true);
         }
     }
+    Err(Error::store(format!(
+        "{out}: others wrote {DATASET} or the merged tables again and again meanwhile, and otherwise: see what else writes \
+         there (workers of different versions of framemill, say), then run framemill finish {out}"
+    )))
+}
+
+/// Writes all that is missing; false where others outran it, with a further plan or other content.
+fn written(out: &Output, plans: &[Plan], totals: &Totals) -> Result<bool> {
+    let (first, job) = (&plans[0], plans[0].job()?);
+    let names = merged(&job, totals);
+    // What is looked at here is replaced later only if it is still the same, so this comes before the look for plans.
+    let description = View::of(out, DATASET)?;
+    let views = names.iter().map(|name| View::of(out, name)).collect::<Result<Vec<_>>>()?;
+    if Plan::outdated(out, plans)? {
+        return Ok(false);
+    }
+    let mut dataset = dataset(first, &job, totals);
+    if described(out, &mut dataset, &names)? {
+        return tidied(out, totals).map(|()| true);
+    }
+    let view = |name: &str| views.iter().zip(&names).find(|(_, of)| **of == name).map(|(view, _)| view);
+    let view = |name: &str| view(name).ok_or_else(|| Error::bug(format!("{name} is no table of this job")));
+    let (mut tables, mut all) = (Vec::new(), Vec::new());
+    let (records, scenes) = (names_of(totals, is_records), names_of(totals, scenes::is_table));
+    let objects: Vec<&Object> = totals.objects().collect();
+    for form in &job.output.metadata {
+        let made = match form {
+            Metadata::Parquet => continue,
+            Metadata::Csv => {
+                if !scenes.is_empty() {
+                    let Some(made) = table::merge_csv(view(SCENES_CSV)?, &scenes)? else { return Ok(false) };
+                    all.push(made);
+                }
+                table::merge_csv(view(RECORDS_CSV)?, &records)?
+            }
+            Metadata::Sqlite => table::merge_sqlite(view(RECORDS_SQLITE)?, &records, &scenes)?,
+            Metadata::Coco => annotations(first, &job).coco(view(annotations::COCO)?, &objects)?,
+            Metadata::Yolo => {
+                let made = annotations(first, &job).yolo(view(annotations::YOLO)?, &objects, &first.header.splits)?;
+                made.map(|(folders, written)| {
+                    tables.extend(folders);
+                    written
+                })
+            }
+        };
+        let Some(made) = made else { return Ok(false) };
+        all.push(made);
+    }
+    let Some(made) = view(CARD)?.write(card::card(first, &job, totals).as_bytes())? else { return Ok(false) };
+    all.push(made);
+    tables.extend(all.iter().map(|written: &Written| written.object.clone()));
+    dataset["tables"] = json!(tables);
+    // What workers of a further generation keep there is theirs.
+    if Plan::outdated(out, plans)? {
+        return Ok(false);
+    }
+    tidied(out, totals)?;
+    let Some(made) = description.write(text(&dataset)?.as_bytes())? else { return Ok(false) };
+    all.push(made);
+    if Plan::outdated(out, plans)? {
+        return Ok(false);
+    }
+    all.iter().try_fold(true, |all, written| Ok(all && written.stands(out)?))
+}
+
+/// Removes what only those need who are at work on a job, and leaves its rolls.
+fn tidied(out: &Output, totals: &Totals) -> Result<()> {
     rolls::finish(out, &totals.receipts, &totals.rolls)?;
     lease::sweep(out)?;
-    out.sweep()?;
-    let dataset = dataset(first, &job, totals);
-    let text = serde_json::to_string_pretty(&dataset).map_err(|e| Error::bug(format!("dataset.json: {e}")))?;
-    out.replace("README.md", card(first, &job, totals).as_bytes())?;
-    out.replace("dataset.json", (text + "\n").as_bytes())
+    out.sweep()
+}
+
+/// Whether `dataset.json` says what `dataset` does, and the tables are as it says.
+fn described(out: &Output, dataset: &mut Value, names: &[&str]) -> Result<bool> {
+    let Some(there) = out.read(DATASET)? else { return Ok(false) };
+    let Ok(Described { tables }) = serde_json::from_slice(&there) else { return Ok(false) };
+    dataset["tables"] = json!(tables);
+    Ok(text(dataset)?.as_bytes() == there && verify::altered(out, names, &tables)?.is_empty())
+}
+
+fn text(dataset: &Value) -> Result<String> {
+    serde_json::to_string_pretty(dataset).map(|text| text + "\n").map_err(|e| Error::bug(format!("{DATASET}: {e}")))
+}
+
+/// The names of those objects of which `is` says so.
+fn names_of(totals: &Totals, is: fn(&str) -> bool) -> Vec<String> {
+    totals.objects().filter(|object| is(&object.path)).map(|object| object.path.clone()).collect()
+}
+
+/// The names of the merged tables of a job that is done, and of its card.
+fn merged(job: &JobFile, totals: &Totals) -> Vec<&'static str> {
+    let scenes = totals.objects().any(|o| scenes::is_table(&o.path));
+    let of = |form: &Metadata| match form {
+        Metadata::Parquet => vec![],
+        Metadata::Csv if scenes => vec![RECORDS_CSV, SCENES_CSV],
+        Metadata::Csv => vec![RECORDS_CSV],
+        Metadata::Sqlite => vec![RECORDS_SQLITE],
+        Metadata::Coco => vec![annotations::COCO],
+        Metadata::Yolo => vec![annotations::YOLO],
+    };
+    job.output.metadata.iter().flat_map(of).chain([CARD]).collect()
 }
 
 /// How annotations name what detectors found.
@@ -127,195 +236,5 @@ fn dataset(plan: &Plan, job: &JobFile, totals: &Totals) -> Value {
     })
 }
 
-/// Types of a WebDataset's members for `load_dataset`, which otherwise guesses them from the first samples and fails
-/// where a field is null there.
-fn features(plan: &Plan, job: &JobFile) -> String {
-    let encoding = job.output.encode.unwrap_or_default();
-    let mut out = String::from("dataset_info:\n  features:\n  - name: __key__\n    dtype: string\n");
-    out += "  - name: __url__\n    dtype: string\n";
-    match encoding.container() {
-        None => out += &format!("  - name: {}\n    dtype: image\n", encoding.ext()),
-        // Arrays come as the reader decodes them; their types are not told here.
-        Some(_) => return String::new(),
-    }
-    for field in &job.input.field {
-        // What becomes of a field depends on its ending: left to the reader.
-        if !["txt", "text"].contains(&field.ext.as_str()) {
-            return String::new();
-        }
-        out += &format!("  - name: {}\n    dtype: string\n", field.ext);
-    }
-    out += "  - name: json\n    struct:\n";
-    let mut member = |name: &str, kind: &str| out += &format!("    - name: {name}\n      {kind}\n");
-    let random = job.ops.iter().any(Op::is_random);
-    for name in record::field_names() {
-        let kind = match name.as_str() {
-            "augment" if random => return String::new(),
-            "augment" => "dtype: 'null'",
-            "bytes" | "pts" | "rotation" | "source_width" | "source_height" | "width" | "height" => "dtype: int64",
-            "time_s" => "dtype: float64",
-            "keyframe" => "dtype: bool",
-            "color_assumed" => "list: string",
-            "transform" => "list: float64",
-            // They are structures, and null in part: left to the reader.
-            "detections" if !job.detect.is_empty() => return String::new(),
-            "detections" => "list: 'null'",
-            _ => "dtype: string",
-        };
-        member(&name, kind);
-    }
-    for (name, column) in output_names(&plan.header.columns).iter().zip(&plan.header.columns) {
-        let kind = match column.kind {
-            record::ColumnType::Text => "dtype: string",
-            record::ColumnType::Integer => "dtype: int64",
-            record::ColumnType::Float => "dtype: float64",
-            record::ColumnType::Boolean => "dtype: bool",
-        };
-        member(name, kind);
-    }
-    out
-}
-
-/// A dataset card whose header lets Hugging Face's `load_dataset` find the shards.
-fn card(plan: &Plan, job: &JobFile, totals: &Totals) -> String {
-    let pattern = match job.output.format {
-        Format::Webdataset => "shard-*.tar",
-        Format::Images => "images/**",
-        Format::Tensors => "shard-*.parquet",
-    };
-    let mut out = String::from("---\n");
-    if totals.samples > 0 {
-        out += "configs:\n- config_name: default\n  data_files:\n";
-        if plan.header.splits.is_empty() {
-            out += &format!("  - split: train\n    path: {pattern}\n");
-        }
-        for split in &plan.header.splits {
-            let any = totals.objects().any(|o| is_data(o) && split_of(o, &plan.header.splits) == split);
-            if any {
-                out += &format!("  - split: {split}\n    path: {split}/{pattern}\n");
-            }
-        }
-    }
-    if totals.samples > 0 && job.output.format == Format::Webdataset {
-        out += &features(plan, job);
-    }
-    out += "tags:\n- framemill\n---\n\n# Dataset\n\n";
-    out += &format!(
-        "{} samples from {} inputs ({} rejected), written by framemill {}.\n\n",
-        totals.samples,
-        totals.inputs,
-        totals.rejected,
-        env!("CARGO_PKG_VERSION")
-    );
-    if totals.frames.deinterlaced > 0 {
-        out += &format!("{} frames were interlaced, and were deinterlaced.\n\n", totals.frames.deinterlaced);
-    }
-    out += &format!(
-        "Fingerprint of the job: `{}`. Counts, schema and digests of the shards are in `dataset.json`; what was left out, \
-         and why, is in `_framemill/rejects`.\n",
-        plan.header.fingerprint
-    );
-    out
-}
-
-/// What is off with a dataset, nothing when all is well, and what its receipts, each of which is read, say together.
-pub fn verify(out: &Output, plans: &[Plan]) -> Result<(Vec<String>, Totals)> {
-    let ledger = Ledger::new(out);
-    let receipts = ledger.receipts(&plans.iter().flat_map(Plan::tasks).collect::<Vec<_>>())?;
-    let receipt = |task: u64| receipts.binary_search_by_key(&task, |receipt| receipt.task).ok().map(|i| &receipts[i]);
-    let (mut faults, mut whole) = (Vec::new(), true);
-    let mut keys = std::collections::HashMap::new();
-    let mut known = std::collections::BTreeSet::new();
-    for plan in plans {
-        for task in plan.tasks() {
-            let Some(receipt) = receipt(task) else {
-                faults.push(format!("task {task} has no receipt: the run is not finished"));
-                whole = false;
-                continue;
-            };
-            if ledger.decision(task)?.is_none() {
-                faults.push(format!("task {task} has a receipt, but what it leaves out was never decided"));
-            }
-            if receipt.fingerprint != plan.header.fingerprint {
-                faults.push(format!("task {task}: its receipt is of another job"));
-            }
-            for object in &receipt.objects {
-                known.insert(object.path.clone());
-                match out.measure(&object.path) {
-                    Err(e) => faults.push(format!("task {task}: {e}")),
-                    Ok(there) if there != *object => faults.push(format!(
-                        "{}: {} bytes with sha256 {}, but its receipt says {} bytes with {}",
-                        object.path, there.bytes, there.sha256, object.bytes, object.sha256
-                    )),
-                    Ok(_) if is_records(&object.path) => {
-                        let rows = table::read_rows(out.file(&object.path)?.as_ref())?;
-                        if rows.len() as u64 != receipt.samples {
-                            faults.push(format!(
-                                "{}: {} rows, but the receipt says {} samples",
-                                object.path,
-                                rows.len(),
-                                receipt.samples
-                            ));
-                        }
-                        for row in rows {
-                            let key = row["key"].as_str().unwrap_or_default().to_string();
-                            if let Some(other) = keys.insert(key.clone(), task) {
-                                faults.push(format!("the sample {key} is in task {other} and in task {task}"));
-                            }
-                        }
-                    }
-                    Ok(_) => {}
-                }
-            }
-        }
-    }
-    let mut folders = vec![String::new()];
-    folders.extend(plans.iter().flat_map(|p| &p.header.splits).map(|s| format!("{s}/")));
-    folders.sort();
-    folders.dedup();
-    for folder in folders {
-        for name in out.list(&folder)? {
-            if (name.starts_with("shard-") || scenes::is_table(&name)) && !known.contains(&format!("{folder}{name}")) {
-                faults.push(format!("{folder}{name}: no receipt names it"));
-            }
-        }
-    }
-    faults.extend(rolls::faults(out, &receipts)?);
-    let totals = Totals::of(&ledger, plans, receipts)?;
-    if let Some(first) = plans.first().filter(|_| whole) {
-        faults.extend(undescribed(out, first, &totals)?);
-    }
-    Ok((faults, totals))
-}
-
-/// What is off with the files that a dataset has once all tasks are done.
-fn undescribed(out: &Output, plan: &Plan, totals: &Totals) -> Result<Vec<String>> {
-    const AGAIN: &str = "framemill finish writes it again";
-    let job = plan.job()?;
-    let scenes = totals.objects().any(|o| scenes::is_table(&o.path));
-    let merged = job.output.metadata.iter().flat_map(|form| match form {
-        Metadata::Parquet => vec![],
-        Metadata::Csv if scenes => vec![RECORDS_CSV, SCENES_CSV],
-        Metadata::Csv => vec![RECORDS_CSV],
-        Metadata::Sqlite => vec![RECORDS_SQLITE],
-        Metadata::Coco => vec![annotations::COCO],
-        Metadata::Yolo => vec![annotations::YOLO],
-    });
-    let mut faults = Vec::new();
-    for name in merged.filter(|_| totals.samples > 0) {
-        if out.size(name)?.is_none() {
-            faults.push(format!("{name} is not there; {AGAIN}"));
-        }
-    }
-    let Some(bytes) = out.read("dataset.json")? else {
-        faults.push(format!("dataset.json is not there; {AGAIN}"));
-        return Ok(faults);
-    };
-    let (there, expected) = (serde_json::from_slice(&bytes).unwrap_or(Value::Null), dataset(plan, &job, totals));
-    for part in ["/fingerprint", "/counts/samples", "/counts/inputs", "/counts/rejected", "/splits", "/shards"] {
-        if there.pointer(part) != expected.pointer(part) {
-            faults.push(format!("dataset.json: {} is not as the receipts say; {AGAIN}", &part[1..]));
-        }
-    }
-    Ok(faults)
-}
+#[cfg(test)]
+mod tests;

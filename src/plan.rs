@@ -125,6 +125,9 @@ pub struct Header {
     pub splits: Vec<String>,
 }
 
+/// Bytes of the largest table whose digest everybody who loads the plan checks.
+const CHECKED: u64 = 64 << 20;
+
 /// A plan with where its tasks lie in the table.
 #[derive(Debug)]
 pub struct Plan {
@@ -243,8 +246,24 @@ impl Plan {
             return Err(broken(format!("plan format {} is not known to this version", header.version)));
         }
         let table = out.file(&named(&header.table))?;
+        if std::fs::metadata(&table).is_ok_and(|meta| meta.len() <= CHECKED) {
+            table::check(table.as_ref(), &header.table, &out.place(&named(&header.table)))?;
+        }
         let rows = table::task_rows(table.as_ref(), header.first_task, header.tasks)?;
         Ok(Some(Plan { header, source: Source::Table(table), mount: None, rows }))
+    }
+
+    /// Whether its table is the one that was frozen, read in full: what loading leaves to `verify` where the table is large.
+    ///
+    /// # Errors
+    /// A store error that names the table.
+    pub fn check_table(&self, out: &Output) -> Result<()> {
+        match &self.source {
+            Source::Table(table) => {
+                table::check(table.as_ref(), &self.header.table, &out.place(&named(&self.header.table)))
+            }
+            Source::Memory(_) => Ok(()),
+        }
     }
 
     /// All generations, in order; none where nothing was planned.
@@ -254,6 +273,11 @@ impl Plan {
             plans.push(plan);
         }
         Ok(plans)
+    }
+
+    /// Whether a further generation stands behind those in `plans`.
+    pub fn outdated(out: &Output, plans: &[Plan]) -> Result<bool> {
+        Ok(out.size(&named(&file_name(plans.len() as u32 + 1)))?.is_some())
     }
 
     /// Refuses a plan of another job, naming the differences.

@@ -9,6 +9,7 @@ mod bucket;
 pub mod cloud;
 mod local;
 mod scratch;
+mod view;
 
 use std::fmt;
 use std::ops::Deref;
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 pub use local::{create_folders, failed, file_digest, rename, replace, sync_folder};
 pub use scratch::Scratch;
 use scratch::sweep;
+pub use view::{View, Written};
 
 /// What [`Store::create_only`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,13 @@ pub enum Created {
     Same,
     /// It was there with this other content, and is left as it was.
     Other(Vec<u8>),
+}
+
+/// What tells the content that an object has from those that it had before and will have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    etag: Option<String>,
+    version: Option<String>,
 }
 
 /// A file, or a folder of files, of the finished dataset.
@@ -90,6 +99,19 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Writes an object whole or not at all, in place of what was there. For views that can be made again, and for what
     /// has one writer.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()>;
+
+    /// The version of an object, or `None` where it is not there.
+    fn version(&self, name: &str) -> Result<Option<Version>>;
+
+    /// Writes an object whole or not at all in place of the version that was `seen` of it, where `None` says that it was
+    /// not there. Gives its version now, or nothing, and has written nothing, where it is another one already: so may a
+    /// write whose reply was lost. A bucket compares and writes at the same moment; a folder does so where nothing was
+    /// there, else it compares just before it writes.
+    fn swap(&self, name: &str, bytes: &[u8], seen: Option<&Version>) -> Result<Option<Version>>;
+
+    /// The same with a synced local file, which is gone afterwards or not. One that is too large for one request is
+    /// compared before it is written.
+    fn swap_file(&self, file: &Path, name: &str, seen: Option<&Version>) -> Result<Option<Version>>;
 
     /// Moves a synced local file to that name, whole or not at all, in place of what was there.
     fn put(&self, file: &Path, name: &str) -> Result<()>;

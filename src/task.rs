@@ -241,8 +241,20 @@ impl Ledger {
     }
 
     fn parsed(&self, name: &str, bytes: &[u8]) -> Result<Receipt> {
-        serde_json::from_slice(bytes)
-            .map_err(|e| Error::store(format!("{}: {e}; it is damaged, restore it", self.out.place(name))))
+        let broken = |e: &str| {
+            Error::store(format!(
+                "{}: {e}; restore it, or remove it and run the job again, which does its task anew",
+                self.out.place(name)
+            ))
+        };
+        let receipt: Receipt = serde_json::from_slice(bytes).map_err(|e| broken(&format!("it is damaged: {e}")))?;
+        if store::receipt_name(receipt.task) != name {
+            return Err(broken(&format!(
+                "it is the receipt of task {}, not of the one that its name says",
+                receipt.task
+            )));
+        }
+        Ok(receipt)
     }
 
     /// What was decided about many tasks, in their order; nothing where nothing was.
@@ -395,6 +407,21 @@ mod tests {
         assert_eq!(ledger.decide(3, &[]).unwrap(), Decided::Otherwise(vec![reject("1", "x")]));
         assert_eq!(ledger.decide(4, &[]).unwrap(), Decided::First);
         assert_eq!(ledger.decision(4).unwrap(), Some(vec![]));
+    }
+
+    #[test]
+    fn a_receipt_that_lies_under_anothers_name_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = Output::at(dir.path());
+        let ledger = Ledger::new(&out);
+        ledger.commit(&Receipt { task: 1, ..Receipt::default() }).unwrap();
+        let copy = out.read(&store::receipt_name(1)).unwrap().unwrap();
+        out.replace(&store::receipt_name(0), &copy).unwrap();
+        for error in [ledger.receipt(0).unwrap_err(), ledger.receipts(&[0, 1]).unwrap_err()] {
+            assert_eq!(error.exit_code(), 74);
+            assert!(error.message.contains("receipts/000000.json: it is the receipt of task 1"), "{error}");
+        }
+        assert_eq!(ledger.receipt(1).unwrap().unwrap().task, 1);
     }
 
     #[test]

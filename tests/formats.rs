@@ -14,7 +14,7 @@ use framemill::sink::encode::{Encoding, encode, raw, shape};
 use framemill::sink::record::{Cell, Column, ColumnType, Details, Detection, Record};
 use framemill::sink::webdataset::TarStream;
 use framemill::sink::{Format, Sample, ShardWriter, table};
-use framemill::store::{Object, Output};
+use framemill::store::{Object, Output, View};
 use framemill::tensor::{Dtype, Layout, Tensor};
 use outside::python;
 use proptest::prelude::*;
@@ -242,8 +242,8 @@ fn merged_csv_and_sqlite_hold_all_shards() {
     let out = Output::at(dir.path());
     let tables: Vec<String> = (0..3).map(|t| format!("shard-{t:06}.parquet")).collect();
     let merge = || {
-        table::merge_csv(&out, &tables, "records.csv").unwrap();
-        table::merge_sqlite(&out, &tables, &[], "records.sqlite").unwrap();
+        table::merge_csv(&View::of(&out, "records.csv").unwrap(), &tables).unwrap();
+        table::merge_sqlite(&View::of(&out, "records.sqlite").unwrap(), &tables, &[]).unwrap();
         (out.read("records.csv").unwrap().unwrap(), out.read("records.sqlite").unwrap().unwrap())
     };
     assert!(merge() == merge(), "merging twice gave other bytes");
@@ -281,7 +281,7 @@ assert db.execute("select input_bytes from records where key = ?", [key]).fetcho
 print("agrees on", len(rows))
 "#;
     agrees(&python, dir.path(), &expected, "time_s", json!(0.25), read_sqlite);
-    table::merge_csv(&out, &[], "empty.csv").unwrap();
+    table::merge_csv(&View::of(&out, "empty.csv").unwrap(), &[]).unwrap();
     assert!(fs::read_to_string(dir.path().join("empty.csv")).unwrap().starts_with("key,uri,asset,"));
 }
 

@@ -11,6 +11,8 @@ mod gcs;
 mod google;
 #[path = "common/mount.rs"]
 mod mount;
+#[path = "output/planning.rs"]
+mod planning;
 #[path = "common/python.rs"]
 mod python;
 #[path = "output/rolls.rs"]

@@ -39,6 +39,8 @@ mod seeks;
 mod store;
 #[path = "run/support.rs"]
 mod support;
+#[path = "run/tables.rs"]
+mod tables;
 #[path = "run/telling.rs"]
 mod telling;
 #[path = "run/trace.rs"]

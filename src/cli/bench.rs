@@ -177,7 +177,7 @@ fn run(m: &ArgMatches) -> Result<u8> {
             return Err(Error::usage(format!("{} is a folder; expected the name of a file", file.display())));
         }
     }
-    let (requests, _listening) = super::run::requests(&job)?;
+    let (requests, _listening) = super::signals::requests(&job)?;
     if let Some(clip) = &synthetic {
         say(&format!("framemill: making {}", clip.text));
         job.input.uri.push(clip.make(&scratch, &requests)?.to_string_lossy().into_owned());

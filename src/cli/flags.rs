@@ -187,6 +187,31 @@ pub fn job(matches: &ArgMatches, variable: &dyn Fn(&str) -> Option<String>, othe
     JobFile::from_tables(tables)
 }
 
+/// Who is to hear of a run whose job is wrong, as far as file, variables and flags can be read.
+pub fn telling(matches: &ArgMatches, variable: &dyn Fn(&str) -> Option<String>) -> JobFile {
+    let mut job = JobFile::default();
+    let mut read = |tables: &Value| {
+        let text = |table: &Value, key: &str| table.get(key).and_then(Value::as_str).map(str::to_string);
+        job.summary = text(tables, "summary").map(Into::into).or(job.summary.take());
+        job.output.uri = tables.get("output").and_then(|output| text(output, "uri")).or(job.output.uri.take());
+        job.json |= tables.get("json").and_then(Value::as_bool).unwrap_or_default();
+    };
+    let path = matches.get_one::<String>("job").map(String::as_str).unwrap_or_default();
+    let text = std::fs::read_to_string(path).ok();
+    if let Some(mut tables) = text.and_then(|text| JobFile::tables(&text, path).ok()) {
+        at_home(&mut tables);
+        read(&tables);
+    }
+    // One by one, since any of them may be what is wrong.
+    for wanted in ["summary", "json", "output"] {
+        let mut tables = json!({});
+        if lay_given(&mut tables, matches, variable, &|name| name == wanted).is_ok() {
+            read(&tables);
+        }
+    }
+    job
+}
+
 /// `file` with the flags `names` and their variables laid over it.
 pub fn over(
     file: &JobFile,

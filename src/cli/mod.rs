@@ -15,6 +15,7 @@ pub mod preview;
 pub mod probe;
 mod progress;
 mod run;
+mod signals;
 
 use std::io::Write;
 use std::path::Path;
@@ -376,7 +377,11 @@ fn planned(job: &Job, out: &Output, frozen: &[Plan]) -> Result<u8> {
 fn finish_command(out: &Output) -> Result<u8> {
     let plans = plans(out)?;
     let totals = Totals::read(&Ledger::new(out), &plans)?;
-    finish::finish(out, &plans, &totals)?;
+    if !finish::finish(out, &plans, &totals)? {
+        return Err(Error::interrupted(format!(
+            "{out} was planned further meanwhile, and is not done yet: run the job again to go on"
+        )));
+    }
     print(&format!("{out}: {} samples in {} tasks", totals.samples, totals.tasks))
 }
 

@@ -16,13 +16,13 @@ use super::listeners::{Ended, Listeners};
 use super::metrics::{Count, Tasks};
 use super::pipe::{Pipe, READER_GONE};
 use super::progress::Progress;
+use super::signals::{Planning, go_on, requests};
 use super::{flags, print, say, variable};
 use crate::error::{Error, Result};
 use crate::finish;
 use crate::input::{self, InputSpec, Inputs};
 use crate::job::values::TaskShare;
 use crate::job::{Job, JobFile, Metadata};
-use crate::notice::{self, Listening};
 use crate::pipeline::{self, Observer, Stop, Suspects, Target, UnitKey};
 use crate::plan::{Changes, Draft, Plan};
 use crate::report::{self, ThisRun};
@@ -31,26 +31,6 @@ use crate::store::{self, Output};
 use crate::supervise::{self, Finished, News, Requests};
 use crate::task::{Ledger, Totals};
 use crate::trace::Traces;
-
-/// Takes SIGINT, SIGTERM and the cloud's notices from now on, as long as the second lives.
-pub fn requests(job: &JobFile) -> Result<(Arc<Requests>, Listening)> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let requests = Arc::new(Requests::default());
-    let told = requests.clone();
-    let failed = |e| Error::bug(format!("could not listen to signals: {e}"));
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            told.signal(if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
-        }
-    });
-    let told = requests.clone();
-    let listening = notice::listen(job.notice, job.notice_endpoint.as_deref(), move |notice| {
-        tracing::warn!("this machine will be taken away ({notice}): no new task is begun");
-        told.notice(&notice);
-    })?;
-    Ok((requests, listening))
-}
 
 /// Lists the job's inputs; none at all is a usage error unless the job allows it.
 pub fn list(job: &Job, out: Option<&Output>) -> Result<Inputs> {
@@ -81,7 +61,10 @@ pub fn list(job: &Job, out: Option<&Output>) -> Result<Inputs> {
 /// `framemill run`.
 pub fn run(m: &ArgMatches, engine: Vec<String>) -> Result<u8> {
     let begun = Instant::now();
-    let file = flags::job(m, &variable, &[])?;
+    let file = match flags::job(m, &variable, &[]) {
+        Ok(file) => file,
+        Err(e) => return Listeners::open(&flags::telling(m, &variable))?.end(Err(e)),
+    };
     let mut heard = Listeners::open(&file)?;
     let ended = run_job(file, m.get_flag("append"), engine, &mut heard, begun);
     heard.end(ended)
@@ -106,10 +89,10 @@ fn run_job(
         Some(_) => {
             let out = job.output()?;
             let (requests, _listening) = requests(&job.file)?;
-            let planning = Instant::now();
-            let plans = planned(job, &out, append, how)?;
-            how.note("plan", planning);
-            execute(job, &out, plans, how, engine, &requests, heard, begun)
+            let (planning, began) = (Planning::begin(&requests, &job.file), Instant::now());
+            let plans = planned(job, &out, append, how, &requests)?;
+            how.note("plan", began);
+            execute(job, &out, plans, how, engine, (&requests, planning), heard, begun)
         }
     };
     how.traced(ended)
@@ -157,6 +140,7 @@ fn retry_job(
         )));
     }
     let (requests, _listening) = requests(&job.file)?;
+    let planning = Planning::begin(&requests, &job.file);
     if !totals.rejects.is_empty() {
         let mut units = Vec::new();
         let like = plans[0].header.clone();
@@ -180,9 +164,10 @@ fn retry_job(
         }
         let generation = plans.len() as u32 + 1;
         let draft = Draft::again(&job, units, &like, generation, totals.tasks)?;
+        go_on(&requests)?;
         plans.push(draft.freeze(out)?);
     }
-    execute(&job, out, plans, how, engine, &requests, heard, begun)
+    execute(&job, out, plans, how, engine, (&requests, planning), heard, begun)
 }
 
 /// How things are told.
@@ -212,7 +197,7 @@ impl Telling {
 }
 
 /// Finds the output's plans or makes the first; with `append` one more.
-fn planned(job: &Job, out: &Output, append: bool, how: &Telling) -> Result<Vec<Plan>> {
+fn planned(job: &Job, out: &Output, append: bool, how: &Telling, requests: &Requests) -> Result<Vec<Plan>> {
     let mut plans = Plan::load_all(out)?;
     if let Some(first) = plans.first() {
         first.check(job, out)?;
@@ -221,6 +206,7 @@ fn planned(job: &Job, out: &Output, append: bool, how: &Telling) -> Result<Vec<P
         }
     }
     let inputs = list(job, Some(out))?;
+    go_on(requests)?;
     if plans.is_empty() {
         out.probe()?;
     }
@@ -240,6 +226,7 @@ fn planned(job: &Job, out: &Output, append: bool, how: &Telling) -> Result<Vec<P
             return Ok(plans);
         }
     }
+    go_on(requests)?;
     plans.push(draft.freeze(out)?);
     if !again {
         // Another worker may have been first, with another job.
@@ -255,7 +242,7 @@ fn execute(
     plans: Vec<Plan>,
     how: &Telling,
     engine: Vec<String>,
-    requests: &Requests,
+    (requests, planning): (&Requests, Planning),
     heard: &mut Listeners,
     begun: Instant,
 ) -> Result<Ended> {
@@ -270,12 +257,17 @@ fn execute(
     let done = before.len() as u64;
     let tasks = Tasks { planned, done, own: own(&|task| before.contains(&task)) };
     heard.begin(tasks, shared(job, &ledger, &plans));
-    if done == planned {
+    let done_before = done == planned;
+    if done_before {
+        drop(planning);
         if planned > 0 {
             say(&format!("framemill: {out}: all {planned} tasks were done before"));
         }
         this.finished.outcome.skipped = planned;
+    } else if requests.by().is_some() {
+        this.finished.interrupted = true;
     } else {
+        drop(planning);
         let inputs = plans.iter().map(|plan| left(plan, &before)).sum();
         this.finished = supervised(job, how, &engine, requests, heard, inputs, &mut this.restarts)?;
     }
@@ -286,7 +278,11 @@ fn execute(
         if let Some(raw) = job.raw()? {
             raw.tidy()?;
         }
-        finish::finish(out, &plans, &totals)?;
+        if !finish::finish(out, &plans, &totals)? {
+            say(&format!(
+                "framemill: {out} was planned further meanwhile: whoever does the last task of that finishes"
+            ));
+        }
         how.note("finish", finishing);
     }
     (this.tasks, this.samples) = match job.file.tasks {
@@ -314,7 +310,7 @@ fn execute(
     };
     let mut report = report::report(job, &plans[0].header.fingerprint, &totals, &this);
     report["exit_code"] = code.into();
-    tell(job, Some(out), how, &report)?;
+    tell(job, Some(out), how, &report, done_before)?;
     Ok(Ended { code, report: Some(report), digest: Some(totals.digest()) })
 }
 
@@ -384,11 +380,14 @@ fn supervised(
     result
 }
 
-/// Prints and stores the report.
-fn tell(job: &Job, out: Option<&Output>, how: &Telling, report: &Value) -> Result<()> {
+/// Prints and stores the report. That of a run which had `nothing` to do may fail to be stored: its output may be read-only.
+fn tell(job: &Job, out: Option<&Output>, how: &Telling, report: &Value, nothing: bool) -> Result<()> {
     let pretty = super::pretty(report) + "\n";
     if let Some(out) = out {
-        out.replace(&report_name(out)?, pretty.as_bytes())?;
+        match report_name(out).and_then(|name| out.replace(&name, pretty.as_bytes())) {
+            Err(e) if nothing => tracing::warn!("this run's report is not stored: {e}"),
+            stored => stored?,
+        }
     }
     if let Some(file) = &job.file.report {
         store::replace(file, pretty.as_bytes())?;
@@ -522,6 +521,6 @@ fn stream(job: &Job, how: &Telling, heard: &mut Listeners, begun: Instant) -> Re
     let code = if interrupted { 75 } else { verdict(job, &totals) };
     let mut report = report::report(job, &plan.header.fingerprint, &totals, &this);
     report["exit_code"] = code.into();
-    tell(job, None, how, &report)?;
+    tell(job, None, how, &report, false)?;
     Ok(Ended { code, report: Some(report), digest: None })
 }

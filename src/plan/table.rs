@@ -34,10 +34,27 @@ pub(super) fn write(out: &Output, columns: &[Column], units: impl Units) -> Resu
     let scratch = Scratch::new(out.scratch(), &store::worker(), "plan")?;
     let temporary = scratch.path("plan.parquet");
     write_to(&temporary, columns, units)?;
-    let (_, digest) = store::file_digest(&temporary)?;
-    let name = format!("plan-{}.parquet", &digest[..16]);
+    let name = name(&temporary)?;
     out.put(&temporary, &super::named(&name))?;
     Ok(name)
+}
+
+/// The name that a table's content gives it.
+fn name(path: &Path) -> Result<String> {
+    let (_, digest) = store::file_digest(path)?;
+    Ok(format!("plan-{}.parquet", &digest[..16]))
+}
+
+/// Refuses a table, found at `place` under the name `named`, whose content is not the one that this name says.
+pub(super) fn check(path: &Path, named: &str, place: &str) -> Result<()> {
+    let there = name(path)?;
+    if there == named {
+        return Ok(());
+    }
+    Err(Error::store(format!(
+        "{place}: the table of the plan is damaged: its content would be named {there}; restore it from a copy, or choose \
+         another output"
+    )))
 }
 
 fn write_to(path: &Path, columns: &[Column], units: impl Units) -> Result<()> {
@@ -213,6 +230,20 @@ mod tests {
         assert!(task_rows(&path, 5, 4).is_err());
         assert_eq!(read(&path, 3, 3, &columns).unwrap(), all[3..6]);
         assert_eq!(read(&path, 6, 2, &columns).unwrap(), all[6..]);
+    }
+
+    #[test]
+    fn a_table_whose_content_is_not_its_name_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = write(dir.path(), &units(8), &[]).unwrap();
+        let path = dir.path().join("_framemill").join(&named);
+        check(&path, &named, "there").unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 3;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = check(&path, &named, "there").unwrap_err();
+        assert!(error.exit_code() == 74 && error.message.starts_with("there: the table of the plan is"), "{error}");
     }
 
     #[test]

@@ -4,15 +4,17 @@
 //! and so on. A class without a label is called `class N`. What is told of pictures as a whole (classes, embeddings) is no
 //! object and has no place in these forms.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::rle::Rle;
 use super::{is_records, table};
 use crate::error::{Error, Result};
-use crate::store::{self, Object, Output};
+use crate::store::{self, Object, Output, View, Written};
 
 /// The file of COCO's form.
 pub const COCO: &str = "annotations.coco.json";
@@ -100,14 +102,15 @@ impl Annotations {
         Ok(all)
     }
 
-    /// Writes `annotations.coco.json`: images and categories are numbered from 1; annotations have their score, too, and
+    /// Writes [`COCO`]: images and categories are numbered from 1; annotations have their score, too, and
     /// where the object has a mask that is its segmentation, run-length encoded, and its area.
     ///
     /// # Errors
     /// Store errors.
-    pub fn coco(&self, out: &Output, objects: &[&Object]) -> Result<()> {
+    pub fn coco(&self, view: &View, objects: &[&Object]) -> Result<Option<Written>> {
+        let out = view.out();
         let categories = self.categories(out, objects)?;
-        table::whole(out, COCO, |temp| {
+        table::whole(view, |temp| {
             let failed = |e: std::io::Error| store::failed("write", temp, &e);
             let mut file = BufWriter::new(File::create_new(temp).map_err(failed)?);
             let mut put = |text: String| file.write_all(text.as_bytes()).map_err(failed);
@@ -148,11 +151,13 @@ impl Annotations {
         })
     }
 
-    /// Writes a text for each image under `labels/`, beside `images/`, and `data.yaml`, which names the classes.
+    /// Writes a text for each image under `labels/`, beside `images/`, and [`YOLO`], which names the classes. Gives the
+    /// folders of texts, too.
     ///
     /// # Errors
     /// Store errors.
-    pub fn yolo(&self, out: &Output, objects: &[&Object], splits: &[String]) -> Result<()> {
+    pub fn yolo(&self, view: &View, objects: &[&Object], splits: &[String]) -> Result<Option<(Vec<Object>, Written)>> {
+        let (out, mut folders) = (view.out(), BTreeMap::<String, Vec<(String, u64, String)>>::new());
         let categories = self.categories(out, objects)?;
         self.rows(out, objects, |row| {
             let (w, h) = (row.record["width"].as_f64().unwrap_or(1.0), row.record["height"].as_f64().unwrap_or(1.0));
@@ -164,7 +169,12 @@ impl Annotations {
             }
             let labels = row.file.replacen("images/", "labels/", 1);
             let stem = labels.rsplit_once('.').map_or(labels.as_str(), |(stem, _)| stem);
-            out.replace(&format!("{stem}.txt"), text.as_bytes())
+            let (name, bytes) = (format!("{stem}.txt"), text.len() as u64);
+            if let Some((folder, file)) = name.rsplit_once('/') {
+                let entry = (file.to_string(), bytes, store::hex(&Sha256::digest(&text)));
+                folders.entry(format!("{folder}/")).or_default().push(entry);
+            }
+            out.replace(&name, text.as_bytes())
         })?;
         // Without `path`, readers look beside this file, wherever it lies; `.` would be the folder that they run in.
         let mut text = String::new();
@@ -181,7 +191,13 @@ impl Annotations {
             // JSON's strings are YAML's.
             text += &format!("  {i}: {}\n", Value::from(category.name.as_str()));
         }
-        out.replace(YOLO, text.as_bytes())
+        let folder = |(path, mut files): (String, Vec<(String, u64, String)>)| {
+            files.sort();
+            let (bytes, sha256) = store::listing_digest(&files);
+            Object { path, bytes, sha256 }
+        };
+        let folders = folders.into_iter().map(folder).collect();
+        Ok(view.write(text.as_bytes())?.map(|written| (folders, written)))
     }
 
     /// A record's objects.

@@ -25,7 +25,7 @@ use serde_json::{Map, Value};
 
 use super::record::{Cell, Column, ColumnType, Details, Record, output_names};
 use crate::error::{Error, Result};
-use crate::store::{self, Output, Scratch};
+use crate::store::{self, Output, Scratch, View, Written};
 use detections::detections;
 
 /// Rows of a row group at most.
@@ -361,20 +361,21 @@ fn common_schema(out: &Output, tables: &[String]) -> Result<Arc<Schema>> {
     Ok(expected)
 }
 
-/// Makes the object `name` by `write` as a temporary file, then gives it its name.
-pub(super) fn whole(out: &Output, name: &str, write: impl Fn(&Path) -> Result<()>) -> Result<()> {
-    Scratch::within(out.scratch(), &format!("{}-merge", store::worker()), "table", |scratch| {
+/// Makes a view by `write` as a temporary file, then puts it in its place; nothing where another has written another one.
+pub(super) fn whole(view: &View, write: impl Fn(&Path) -> Result<()>) -> Result<Option<Written>> {
+    Scratch::within(view.out().scratch(), &format!("{}-merge", store::worker()), "table", |scratch| {
         let temp = scratch.path("table");
         write(&temp)?;
         File::open(&temp).and_then(|f| f.sync_all()).map_err(|e| store::failed("sync", &temp, &e))?;
-        out.put(&temp, name)
+        view.put(&temp)
     })
 }
 
 /// Merges record tables into one CSV, in the given order: a header, empty for null, nested values as JSON text.
-pub fn merge_csv(out: &Output, tables: &[String], name: &str) -> Result<()> {
+pub fn merge_csv(view: &View, tables: &[String]) -> Result<Option<Written>> {
+    let out = view.out();
     let schema = common_schema(out, tables)?;
-    whole(out, name, |temp| {
+    whole(view, |temp| {
         let file = File::create_new(temp).map_err(|e| store::failed("create", temp, &e))?;
         let mut csv = csv::Writer::from_writer(BufWriter::new(file));
         let failed = |e: csv::Error| store::failed("write", temp, &std::io::Error::from(e));
@@ -395,8 +396,9 @@ pub fn merge_csv(out: &Output, tables: &[String], name: &str) -> Result<()> {
 
 /// Merges record tables into one SQLite database with the table `records`, in the given order, and an index on its key;
 /// tables of scenes, where there are any, into its table `scenes`. Nested values are JSON text, booleans 0 and 1.
-pub fn merge_sqlite(out: &Output, records: &[String], scenes: &[String], name: &str) -> Result<()> {
-    whole(out, name, |temp| {
+pub fn merge_sqlite(view: &View, records: &[String], scenes: &[String]) -> Result<Option<Written>> {
+    let out = view.out();
+    whole(view, |temp| {
         let failed = |e: rusqlite::Error| sqlite_failed(temp, &e);
         let mut db = rusqlite::Connection::open(temp).map_err(failed)?;
         // The file is synced and renamed when whole: a journal would protect nothing.
@@ -572,7 +574,7 @@ mod tests {
         let out = Output::at(dir.path());
         out.replace("a", &table(1)).unwrap();
         out.replace("b", &TableWriter::new(Vec::new(), &[], Details::default()).unwrap().finish().unwrap()).unwrap();
-        let error = merge_csv(&out, &["a".into(), "b".into()], "records.csv").unwrap_err();
+        let error = merge_csv(&View::of(&out, "records.csv").unwrap(), &["a".into(), "b".into()]).unwrap_err();
         assert!(error.message.contains("different columns"), "{error}");
         assert!(!dir.path().join("records.csv").exists());
     }

@@ -19,14 +19,15 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path as Key;
 use object_store::{
-    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion, WriteMultipart,
+    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult, UpdateVersion,
+    WriteMultipart,
 };
 use sha2::{Digest, Sha256};
 
 use super::cloud::{Cloud, Settings, Trouble};
 use super::{
-    Created, Fetched, Object, Source, Store, create_folders, differs, failed, hex, listing_digest, moment, unsound,
-    worker,
+    Created, Fetched, Object, Source, Store, Version, create_folders, differs, failed, hex, listing_digest, moment,
+    unsound, worker,
 };
 use crate::error::{Error, Result};
 
@@ -105,12 +106,12 @@ impl Bucket {
     }
 
     /// A PUT of `payload` under that condition. One that creates and is done twice finds its own content.
-    async fn send(&self, store: &dyn ObjectStore, key: &Key, payload: PutPayload, mode: PutMode) -> Stored<()> {
+    async fn send(&self, store: &dyn ObjectStore, key: &Key, payload: PutPayload, mode: PutMode) -> Stored<PutResult> {
         let options = PutOptions { mode, ..Default::default() };
-        self.cloud.again(|| async { store.put_opts(key, payload.clone(), options.clone()).await.map(|_| ()) }).await
+        self.cloud.again(|| store.put_opts(key, payload.clone(), options.clone())).await
     }
 
-    fn sent(&self, store: &dyn ObjectStore, name: &str, content: Vec<u8>, mode: PutMode) -> Stored<()> {
+    fn sent(&self, store: &dyn ObjectStore, name: &str, content: Vec<u8>, mode: PutMode) -> Stored<PutResult> {
         self.cloud.wait(self.send(store, &self.key(name), content.into(), mode))
     }
 
@@ -138,7 +139,7 @@ impl Bucket {
         let (key, wrong) = (self.key(name), |e: object_store::Error| self.failed("write", name, &e));
         let mut part = filled(from, PART)?;
         if part.len() < PART {
-            return self.sent(&**self.cloud.bulk(), name, part, PutMode::Overwrite).map_err(wrong);
+            return self.sent(&**self.cloud.bulk(), name, part, PutMode::Overwrite).map(|_| ()).map_err(wrong);
         }
         let upload = self.cloud.wait(self.cloud.again(|| self.cloud.bulk().put_multipart(&key))).map_err(wrong)?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
@@ -193,9 +194,9 @@ impl Bucket {
         }
     }
 
-    fn created(&self, name: &str, result: Stored<()>) -> Result<bool> {
+    fn created<T>(&self, name: &str, result: Stored<T>) -> Result<bool> {
         match result {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(e) if matches!(Trouble::of(&e), Trouble::Exists | Trouble::Changed) => Ok(false),
             Err(e) => Err(self.failed("write", name, &e)),
         }
@@ -242,11 +243,26 @@ impl Bucket {
     /// size: only those can name an etag.
     fn replace_seen(&self, file: &Path, name: &str, seen: &ObjectMeta) -> Result<bool> {
         let content = std::fs::read(file).map_err(|e| failed("read", file, &e))?;
-        let version = UpdateVersion { e_tag: seen.e_tag.clone(), version: seen.version.clone() };
-        match self.sent(&**self.cloud.bulk(), name, content, PutMode::Update(version)) {
-            Ok(()) => Ok(true),
-            Err(e) if matches!(Trouble::of(&e), Trouble::Changed | Trouble::Missing) => Ok(false),
-            Err(e) => Err(self.failed("replace", name, &e)),
+        Ok(self.swapped(&**self.cloud.bulk(), name, content, Some(&version(seen)))?.is_some())
+    }
+
+    /// One PUT in place of the version that was `seen`: see [`Store::swap`].
+    fn swapped(
+        &self,
+        store: &dyn ObjectStore,
+        name: &str,
+        content: Vec<u8>,
+        seen: Option<&Version>,
+    ) -> Result<Option<Version>> {
+        let update =
+            |seen: &Version| PutMode::Update(UpdateVersion { e_tag: seen.etag.clone(), version: seen.version.clone() });
+        match self.sent(store, name, content, seen.map_or(PutMode::Create, update)) {
+            Ok(put) => Ok(Some(Version { etag: put.e_tag, version: put.version })),
+            Err(e) => match Trouble::of(&e) {
+                Trouble::Changed | Trouble::Exists => Ok(None),
+                Trouble::Missing if seen.is_some() => Ok(None),
+                _ => Err(self.failed("replace", name, &e)),
+            },
         }
     }
 
@@ -332,6 +348,10 @@ impl Bucket {
     }
 }
 
+fn version(meta: &ObjectMeta) -> Version {
+    Version { etag: meta.e_tag.clone(), version: meta.version.clone() }
+}
+
 /// Up to `most` bytes of what `from` gives; fewer only at its end.
 fn filled(from: &mut Source, most: usize) -> Result<Vec<u8>> {
     let (mut part, mut at) = (vec![0; most], 0);
@@ -380,7 +400,27 @@ impl Store for Bucket {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let put = self.sent(&**self.cloud.store(), name, bytes.to_vec(), PutMode::Overwrite);
-        put.map_err(|e| self.failed("write", name, &e))
+        put.map(|_| ()).map_err(|e| self.failed("write", name, &e))
+    }
+
+    fn version(&self, name: &str) -> Result<Option<Version>> {
+        Ok(self.head(name)?.as_ref().map(version))
+    }
+
+    fn swap(&self, name: &str, bytes: &[u8], seen: Option<&Version>) -> Result<Option<Version>> {
+        self.swapped(&**self.cloud.store(), name, bytes.to_vec(), seen)
+    }
+
+    fn swap_file(&self, file: &Path, name: &str, seen: Option<&Version>) -> Result<Option<Version>> {
+        let wrong = |e: std::io::Error| failed("read", file, &e);
+        if std::fs::metadata(file).map_err(wrong)?.len() <= self.one_put {
+            return self.swapped(&**self.cloud.bulk(), name, std::fs::read(file).map_err(wrong)?, seen);
+        }
+        if self.version(name)?.as_ref() != seen {
+            return Ok(None);
+        }
+        self.put(file, name)?;
+        self.version(name)
     }
 
     fn put(&self, file: &Path, name: &str) -> Result<()> {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::scratch::{unique, unswept};
-use super::{Created, Fetched, Object, Source, Store, differs, hex, listing_digest, unsound};
+use super::{Created, Fetched, Object, Source, Store, Version, differs, hex, listing_digest, unsound};
 use crate::error::{Error, Result};
 
 /// What [`publish`] found.
@@ -262,6 +262,19 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }
 
+/// The version of a file; it keeps it where it is renamed.
+fn version(path: &Path) -> Result<Option<Version>> {
+    use std::os::unix::fs::MetadataExt;
+    match fs::metadata(path) {
+        Ok(m) => {
+            let etag = format!("{}-{}-{}-{}.{}", m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec());
+            Ok(Some(Version { etag: Some(etag), version: None }))
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed("read", path, &e)),
+    }
+}
+
 /// An output in a folder.
 #[derive(Debug)]
 pub struct Folder {
@@ -334,6 +347,35 @@ impl Store for Folder {
                 rename(&temporary.path, &self.path(name))
             },
         )
+    }
+
+    fn version(&self, name: &str) -> Result<Option<Version>> {
+        version(&self.path(name))
+    }
+
+    fn swap(&self, name: &str, bytes: &[u8], seen: Option<&Version>) -> Result<Option<Version>> {
+        by_way_of(
+            || self.temporary(),
+            |temporary| {
+                temporary.write(bytes)?;
+                self.swap_file(&temporary.path, name, seen)
+            },
+        )
+    }
+
+    fn swap_file(&self, file: &Path, name: &str, seen: Option<&Version>) -> Result<Option<Version>> {
+        let (to, ours) = (self.path(name), version(file)?);
+        let written = match seen {
+            None => publish(file, &to)? == Published::Placed,
+            Some(_) => {
+                let same = version(&to)?.as_ref() == seen;
+                if same {
+                    rename(file, &to)?;
+                }
+                same
+            }
+        };
+        Ok(ours.filter(|_| written))
     }
 
     fn put(&self, file: &Path, name: &str) -> Result<()> {

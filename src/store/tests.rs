@@ -126,6 +126,38 @@ fn more_names_than_one_answer_holds_are_listed_too() {
 }
 
 #[test]
+fn what_another_has_written_since_it_was_seen_is_not_swapped() {
+    for fresh in stores() {
+        let out = &fresh.out;
+        let put = |content: &[u8], seen: Option<&Version>, file: bool| match file {
+            true => out.swap_file(&fresh.file("part", content), "view", seen).unwrap(),
+            false => out.swap("view", content, seen).unwrap(),
+        };
+        for file in [false, true] {
+            out.remove("view").unwrap();
+            assert_eq!(out.version("view").unwrap(), None, "{out}");
+            let first = put(b"first", None, file).unwrap();
+            assert_eq!(put(b"late", None, file), None, "{out}: it was there");
+            let second = put(b"other", Some(&first), file).unwrap();
+            assert_ne!(first, second, "{out}");
+            assert_eq!(put(b"late", Some(&first), file), None, "{out}: it was another one");
+            assert_eq!(out.read("view").unwrap(), Some(b"other".to_vec()));
+            assert_eq!(out.version("view").unwrap(), Some(second.clone()), "{out}");
+            out.remove("view").unwrap();
+            assert_eq!(put(b"late", Some(&second), file), None, "{out}: it was gone");
+        }
+        // A view tells another's same content, and a reply that was lost, from other content.
+        let (one, two) = (View::of(out, "view").unwrap(), View::of(out, "view").unwrap());
+        let written = one.write(b"same").unwrap().unwrap();
+        assert_eq!(written.object, object("view", b"same"));
+        assert!(two.write(b"same").unwrap().is_some() && two.write(b"more").unwrap().is_none(), "{out}");
+        assert!(two.put(&fresh.file("part", b"more")).unwrap().is_none() && written.stands(out).unwrap(), "{out}");
+        out.replace("view", b"more").unwrap();
+        assert!(!written.stands(out).unwrap(), "{out}");
+    }
+}
+
+#[test]
 fn files_are_put_fetched_and_measured() {
     for fresh in stores() {
         let out = &fresh.out;

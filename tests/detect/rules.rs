@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{errors, records};
+use crate::support::{self, errors, records};
 use crate::{framemill, model, picture, runtime};
 
 fn boxes(record: &Value) -> Vec<(Value, Value)> {
@@ -96,9 +96,16 @@ fn what_is_hidden_is_hidden_in_everything_that_is_written() {
     }
     let labels = std::fs::read_dir(dir.path().join("fill/labels/000000")).unwrap().next().unwrap().unwrap().path();
     let expected = "0 0.500000 0.500000 0.500000 0.500000\n1 0.062500 0.062500 0.125000 0.125000\n";
-    assert_eq!(std::fs::read_to_string(labels).unwrap(), expected);
+    assert_eq!(std::fs::read_to_string(&labels).unwrap(), expected);
     let yaml = std::fs::read_to_string(dir.path().join("fill/data.yaml")).unwrap();
     assert_eq!(yaml, "train: images\nval: images\nnames:\n  0: \"cat\"\n  1: \"dog\"\n");
+    let there = dir.path().join("fill");
+    let verified = || support::framemill(&["verify", there.to_str().unwrap()]);
+    assert!(verified().status.success(), "{}", String::from_utf8_lossy(&verified().stdout));
+    std::fs::write(&labels, "0 0.5 0.5 0.5 0.5\n").unwrap();
+    let told = String::from_utf8_lossy(&verified().stdout).into_owned();
+    assert!(verified().status.code() == Some(74) && told.starts_with("labels/000000/: 18 bytes"), "{told}");
+    assert!(support::framemill(&["finish", there.to_str().unwrap()]).status.success() && verified().status.success());
 
     // Where nothing is hidden, the picture is kept, and its record says what is wrong.
     let (code, text, rows) = job(dir.path(), "keep", "", true).unwrap();

@@ -51,6 +51,10 @@ fn a_folder_that_must_not_be_written_is_named() {
     // Done and looked at without writing.
     disk.change("ro");
     assert!(framemill(&["verify", out.to_str().unwrap()]).status.success());
+    let output = framemill(&[&args[..], &["--json"]].concat());
+    assert!(output.status.success() && report(&output)["tasks"]["skipped_as_done"] == 1, "{}", errors(&output));
+    assert!(errors(&output).contains("done before") && errors(&output).contains("report is not stored"));
+    assert!(framemill(&["finish", out.to_str().unwrap()]).status.success());
 }
 
 /// Where no folder can ever be made, that is an error, not an endless try.

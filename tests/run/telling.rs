@@ -57,3 +57,27 @@ fn a_closed_standard_error_stops_nothing() {
     assert_eq!(closed, open);
     assert_eq!(open.0, Some(3), "the empty file is one reject too many");
 }
+
+#[test]
+fn who_listens_hears_that_a_job_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (out, summary) = (at("out"), at("summary.json"));
+    std::fs::write(at("job.toml"), format!("json = true\nsummary = {summary:?}\n[sample]\nevery = \"1x\"\n")).unwrap();
+    let (given, job, none) = (["--json", "--summary", &summary], at("job.toml"), at("none.toml"));
+    let cases: [(&[&str], &str); 4] = [
+        (&[&["--every", "1x"], &given[..]].concat(), "sample.every"),
+        (&[&["--tasks", "3/3"], &given[..]].concat(), "--tasks 3/3"),
+        (&[&[none.as_str()], &given[..]].concat(), "none.toml"),
+        (&[&job], "sample.every"),
+    ];
+    for (more, what) in cases {
+        let _ = std::fs::remove_file(&summary);
+        let output = framemill(&[&["run", "-i", "nothing", "-o", &out], more].concat());
+        assert_eq!(output.status.code(), Some(2), "{what}: {}", errors(&output));
+        let told: Value = serde_json::from_slice(&std::fs::read(&summary).unwrap()).unwrap();
+        assert_eq!((&told["outcome"], &told["output"]), (&"usage".into(), &out.as_str().into()));
+        assert!(told["message"].as_str().unwrap().contains(what), "{told}");
+        assert_eq!(report(&output), told);
+    }
+}
