@@ -13,6 +13,8 @@ mod containers;
 mod damage;
 #[path = "run/deinterlace.rs"]
 mod deinterlace;
+#[path = "common/ffmpeg.rs"]
+mod ffmpeg;
 #[path = "run/hardware.rs"]
 mod hardware;
 #[path = "run/inputs.rs"]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::ffmpeg::ffmpeg;
 use crate::support::*;
 
 /// What a run gives of `film` alone.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use crate::ffmpeg::ffmpeg;
 use crate::support::*;
 
 /// Files that may be cut, with B-frames, variable frame rates and open groups among them.

@@ -91,9 +91,3 @@ pub fn samples(out: &Path) -> Vec<(String, String)> {
     let text = |v: &Value| v.as_str().unwrap().to_string();
     records(out).iter().map(|r| (text(&r["key"]), text(&r["sha256"]))).collect()
 }
-
-/// Runs FFmpeg's program, which the tests need.
-pub fn ffmpeg(args: &[&str]) {
-    let made = Command::new("ffmpeg").args(["-v", "error", "-y"]).args(args).status().unwrap();
-    assert!(made.success(), "{args:?}");
-}
