@@ -99,11 +99,13 @@ fn a_signature_in_the_job_is_used_but_never_shown() {
     }
     assert!(server.seen.requests().iter().all(|r| r.target == "/there.jpg" || r.target.contains("SECRET")));
     let signed = format!("{url}/a.jpg?sig=SECRET");
-    let (lut, elsewhere) = (format!("lut:{signed}"), "https://x/y?sig=SECRET");
-    let cases: [(&[&str], i32); 5] = [
+    let (lut, named) = (format!("lut:{signed}"), format!("lut:file={signed}"));
+    let elsewhere = "https://x/y?sig=SECRET";
+    let cases: [(&[&str], i32); 6] = [
         (&["probe", &signed], 0),
         (&["probe", "--json", &signed], 0),
         (&["plan", "-i", "a.jpg", "--op", &lut], 2),
+        (&["plan", "-i", "a.jpg", "--op", &named], 2),
         (&["run", "-i", "a.jpg", "-o", elsewhere, "--json"], 2),
         (&["run", "-i", "a.jpg", "-o", "none", "--notice", "aws", "--notice-endpoint", "http://u:SECRET@host"], 2),
     ];
