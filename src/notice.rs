@@ -265,6 +265,10 @@ mod tests {
             let error = listen(Source::Aws, Some(bad), |_| {}).unwrap_err();
             assert!(error.exit_code() == 2 && error.message.contains("notice_endpoint"), "{bad}: {error}");
         }
+        for bad in ["http://u:SECRET@host", "http://host/?sig=SECRET", "u:SECRET@host", "http://u?:SECRET@host"] {
+            let error = listen(Source::Aws, Some(bad), |_| {}).unwrap_err();
+            assert!(error.exit_code() == 2 && !error.message.contains("SECRET"), "{error}");
+        }
         // Nobody listens at tcpmux.
         assert!(Session::begin(Cloud::Aws, &Host::parse("http://127.0.0.1:1").unwrap()).is_err());
     }

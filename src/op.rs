@@ -311,7 +311,9 @@ impl Op {
     /// Reads `name:key=value,key=value`. A part without `=` continues the list of the key before it; a first word
     /// without `=` is a shorthand (`normalize:imagenet`, `resize:256` for the short side, `to:f16`, `flip:v`).
     pub fn parse(text: &str) -> Result<Op> {
-        let fail = |why: String| Error::usage(format!("--op {text}: {why}"));
+        // A URL's query may be signed.
+        let shown = if text.contains("://") { text.split('?').next().unwrap_or_default() } else { text };
+        let fail = |why: String| Error::usage(format!("--op {shown}: {why}"));
         let (name, rest) = text.split_once(':').unwrap_or((text, ""));
         let mut table: Map<String, Value> = Map::new();
         let mut last: Option<String> = None;

@@ -110,7 +110,7 @@ pub fn summary(code: u8, report: Option<&Value>, error: Option<&str>, output: Op
         "outcome": outcome,
         "message": message,
         "version": env!("CARGO_PKG_VERSION"),
-        "output": output,
+        "output": output.map(crate::input::without_query),
         "fingerprint": at("/fingerprint"),
         "device": at("/device"),
         "samples": at("/samples"),

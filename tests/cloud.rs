@@ -7,6 +7,8 @@ mod azure;
 mod faults;
 #[path = "cloud/http.rs"]
 mod http;
+#[path = "cloud/keys.rs"]
+mod keys;
 #[path = "common/python.rs"]
 mod python;
 #[path = "cloud/roles.rs"]

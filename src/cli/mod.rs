@@ -470,7 +470,7 @@ fn probe_command(m: &ArgMatches) -> Result<u8> {
     let mut reports = Vec::new();
     for media in m.get_many::<String>("media").into_iter().flatten() {
         let opened = sources.open(media, input::Expected::default(), &input::Life::default());
-        let probed = opened.and_then(|source| probe::probe(source, media, &options));
+        let probed = opened.and_then(|source| probe::probe(source, input::without_query(media), &options));
         match probed {
             Ok(value) if m.get_flag("json") => reports.push(value),
             Ok(value) => {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use super::spec::{Http, InputSpec};
-use super::uri::{Namer, file_uri};
+use super::uri::{Namer, file_uri, unsigned};
 use crate::error::Result;
 
 /// The root of a spec that was made [`portable`](InputSpec::portable): there is one, wherever.
@@ -14,10 +14,12 @@ const ANYWHERE: &str = "";
 
 impl InputSpec {
     /// The spec as it enters a fingerprint: without the root's place, and what lies below the root relative to it; without
-    /// how stores are reached and hosts are asked.
+    /// how stores are reached and hosts are asked; without queries, which may be signed and stand in records and reports
+    /// no more than in identities of inputs. The version of an object stays.
     pub fn portable(&self) -> Result<InputSpec> {
         let http = Http { per_host: Http::default().per_host, ..self.http.clone() };
-        let spec = InputSpec { store: Default::default(), http, ..self.clone() };
+        let uri = self.uri.iter().map(|uri| unsigned(uri)).collect();
+        let spec = InputSpec { uri, store: Default::default(), http, ..self.clone() };
         spec.relative()
     }
 
@@ -101,6 +103,19 @@ mod tests {
         // That there is a root decides identities; without one every place matters.
         assert_ne!(portable, spec(None, &[".", "x/**/*.mp4", "p q", "/lists/l.csv"]).portable().unwrap());
         assert_ne!(spec(None, &["/mnt/a/x"]).portable().unwrap(), spec(None, &["/mnt/b/x"]).portable().unwrap());
+    }
+
+    #[test]
+    fn signatures_are_no_part_of_a_job() {
+        let signed =
+            ["https://h/a.jpg?X-Amz-Signature=S", "s3://b/a?sig=S", "file:///a?S", "/a?b.jpg", "s3://b/a?b.jpg"];
+        let portable = spec(None, &signed).portable().unwrap();
+        assert_eq!(portable.uri, ["https://h/a.jpg", "s3://b/a", "file:///a", "/a?b.jpg", "s3://b/a?b.jpg"]);
+        let kept =
+            ["s3://b/a?versionId=1", "gs://b/a?generation=1", "s3://b/a?versionId=1?versionId=", "https://h/a", "a"];
+        let portable = spec(None, &kept).portable().unwrap();
+        assert_eq!(portable.uri, kept);
+        assert_eq!(portable.portable().unwrap(), portable);
     }
 
     #[test]

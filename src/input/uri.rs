@@ -37,6 +37,12 @@ pub fn without_query(uri: &str) -> &str {
     }
 }
 
+/// `uri` without its query, unless that names an object's version.
+pub(super) fn unsigned(uri: &str) -> String {
+    let bare = without_query(uri);
+    Place::of(uri).map_or_else(|| bare.into(), |place| place.asked(bare))
+}
+
 /// Whether `uri` is none of a local file, but one that is read over the network.
 pub fn is_remote(uri: &str) -> bool {
     scheme(uri).is_some_and(|scheme| {
@@ -257,6 +263,7 @@ mod tests {
     fn only_uris_with_a_scheme_have_a_query() {
         assert_eq!(without_query("s3://b/a.mp4?versionId=1"), "s3://b/a.mp4");
         assert_eq!(without_query("s3://b/what?.mp4"), "s3://b/what?.mp4");
+        assert_eq!(without_query("s3://b/c?versionId=7.jpg?versionId="), "s3://b/c?versionId=7.jpg");
         assert_eq!(without_query("https://h/a.jpg?sig=x?y"), "https://h/a.jpg");
         assert_eq!(without_query("file:///a.mp4?x"), "file:///a.mp4");
         assert_eq!(without_query("/data/what?.mp4"), "/data/what?.mp4");
@@ -309,7 +316,7 @@ mod tests {
         for uri in ["a", "./a", "/abs/a", "/abs//./b/../a", "file:///abs/a", "../abs/a", "/../abs/a"] {
             assert_eq!(key(&namer, uri), "/abs/a", "{uri}");
         }
-        assert_eq!(key(&namer, "s3://b/../a?x=1"), "s3://b/../a");
+        assert_eq!(key(&namer, "s3://b/../a?versionId=1"), "s3://b/../a");
         assert_eq!(key(&namer, "/.."), "/");
     }
 
@@ -337,7 +344,7 @@ mod tests {
         };
         let moved = id(Some("/mnt/x/"), "/", "/mnt/x/sub/a.mp4").unwrap();
         assert_eq!(moved, id(Some("file:///other"), "/other", "sub/a.mp4").unwrap());
-        assert_eq!(moved, id(Some("s3://bucket/p"), "/", "s3://bucket/p/sub/a.mp4?v=1").unwrap());
+        assert_eq!(moved, id(Some("s3://bucket/p"), "/", "s3://bucket/p/sub/a.mp4?versionId=1").unwrap());
         assert_eq!(moved, id(Some("/"), "/", "/sub/a.mp4").unwrap());
         assert_ne!(moved, id(None, "/mnt/x", "sub/a.mp4").unwrap());
         for (root, uri) in

@@ -47,8 +47,13 @@ impl Reply {
 impl Host {
     /// The server of a URL as in `http://169.254.169.254` or `http://[fd00:ec2::254]:80`.
     pub fn parse(url: &str) -> Result<Host> {
-        let wrong =
-            || Error::usage(format!("notice_endpoint: expected a URL as in http://127.0.0.1:8080, not `{url}`"));
+        let wrong = || {
+            // Neither a user before the host nor a query is for others to read.
+            let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + "://".len()));
+            let rest = rest.split('?').next().unwrap_or_default();
+            let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            Error::usage(format!("notice_endpoint: expected a URL as in http://127.0.0.1:8080, not `{scheme}{rest}`"))
+        };
         let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (name, port) = match rest.rsplit_once(':') {

@@ -55,7 +55,9 @@ impl Lut {
     /// # Errors
     /// Usage, naming the file, and the line where there is one.
     pub fn load(path: &str) -> Result<Lut> {
-        let bytes = std::fs::read(path).map_err(|e| Error::usage(format!("lut {path}: it cannot be read: {e}")))?;
+        // Nothing but files is read, but a URL may be given, and be signed.
+        let shown = if path.contains("://") { path.split('?').next().unwrap_or_default() } else { path };
+        let bytes = std::fs::read(path).map_err(|e| Error::usage(format!("lut {shown}: it cannot be read: {e}")))?;
         let digest = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
         let table = Table::parse(&String::from_utf8_lossy(&bytes)).map_err(|e| match e.line {
             Some(line) => Error::usage(format!("lut {path}, line {line}: {}", e.what)),

@@ -24,7 +24,7 @@ use object_store::{
 };
 use sha2::{Digest, Sha256};
 
-use super::cloud::{Cloud, Settings, Trouble};
+use super::cloud::{Cloud, Depth, Settings, Trouble};
 use super::{
     Created, Fetched, Object, Source, Store, Version, create_folders, differs, failed, hex, listing_digest, moment,
     unsound, worker,
@@ -288,9 +288,8 @@ impl Bucket {
     /// Every object below a folder, with its name.
     fn below(&self, folder: &str) -> Result<Vec<(String, ObjectMeta)>> {
         let prefix = self.key(folder);
-        let metas: Stored<Vec<ObjectMeta>> =
-            self.cloud.wait(self.cloud.again(|| self.cloud.store().list(Some(&prefix)).try_collect()));
-        let metas = metas.map_err(|e| self.failed("list", folder, &e))?;
+        let listed = self.cloud.wait(self.cloud.list(&prefix, Depth::All));
+        let metas = listed.map_err(|e| self.failed("list", folder, &e))?.objects;
         let named = |meta: ObjectMeta| {
             let parts = meta.location.prefix_match(&prefix)?;
             let name = parts.map(|part| part.as_ref().to_string()).collect::<Vec<_>>().join("/");
@@ -450,10 +449,10 @@ impl Store for Bucket {
 
     fn list(&self, folder: &str) -> Result<Vec<String>> {
         let prefix = self.key(folder);
-        let listed = self.cloud.wait(self.cloud.again(|| self.cloud.store().list_with_delimiter(Some(&prefix))));
+        let listed = self.cloud.wait(self.cloud.list(&prefix, Depth::One));
         let Some(listed) = self.there("list", folder, listed)? else { return Ok(Vec::new()) };
         let last = |key: &Key| key.filename().map(str::to_string);
-        let folders = listed.common_prefixes.iter().filter_map(last).map(|name| name + "/");
+        let folders = listed.folders.iter().filter_map(last).map(|name| name + "/");
         let mut names: Vec<String> = listed.objects.iter().filter_map(|meta| last(&meta.location)).collect();
         names.extend(folders);
         names.retain(|name| !name.starts_with('.'));

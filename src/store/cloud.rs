@@ -9,6 +9,8 @@ mod aws;
 #[cfg(feature = "cloud")]
 mod client;
 #[cfg(feature = "cloud")]
+mod listing;
+#[cfg(feature = "cloud")]
 mod others;
 #[cfg(feature = "cloud")]
 mod runtime;
@@ -21,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 #[cfg(feature = "cloud")]
-pub use client::{Cloud, USER_AGENT};
+pub use client::{Cloud, USER_AGENT, key};
+#[cfg(feature = "cloud")]
+pub use listing::{Depth, Listed};
 #[cfg(feature = "cloud")]
 pub use runtime::{jittered, prepare_tls, spawn, wait, wait_ticking};
 #[cfg(feature = "cloud")]
@@ -131,10 +135,16 @@ impl Kind {
             Kind::Azure => "az",
         }
     }
+
+    /// What its queries call an object's version.
+    fn version(self) -> &'static str {
+        if self == Kind::Google { "generation" } else { "versionId" }
+    }
 }
 
 /// What an object store's URI names. Such a URI is taken by the letter, as the clouds' tools do: `%41` is no `A`, and a
-/// `?` belongs to the key, unless what follows is a query, as in `?versionId=x`.
+/// `?` belongs to the key, unless what follows asks for a version, as in `?versionId=x`, or is signed. An empty version is
+/// the current one: behind it any key can be told by the letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place<'a> {
     /// Which store.
@@ -154,11 +164,27 @@ impl<'a> Place<'a> {
         let kinds = [Kind::S3, Kind::Google, Kind::Azure];
         let kind = kinds.into_iter().find(|kind| scheme.eq_ignore_ascii_case(kind.scheme()))?;
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-        let (key, query) = key.rsplit_once('?').filter(|(_, query)| is_query(query)).unwrap_or((key, ""));
-        let name = if kind == Kind::Google { "generation" } else { "versionId" };
+        let (key, query) = key.rsplit_once('?').filter(|(_, query)| is_query(kind, query)).unwrap_or((key, ""));
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        let version = pairs.find(|(key, _)| *key == name).map(|(_, value)| value);
-        Some(Place { kind, bucket, key, version })
+        let version = pairs.find(|(key, _)| *key == kind.version()).map(|(_, value)| value);
+        Some(Place { kind, bucket, key, version: version.filter(|version| !version.is_empty()) })
+    }
+
+    /// The URI of the current version of what `bare`, without a query, names by the letter: the same, unless its key ends
+    /// like a query.
+    pub fn literal(bare: &str) -> String {
+        match Place::of(bare) {
+            Some(place) if !bare.ends_with(place.key) => format!("{bare}?{}=", place.kind.version()),
+            _ => bare.into(),
+        }
+    }
+
+    /// [`Place::literal`] of `bare`, or the version that this place asks for.
+    pub fn asked(&self, bare: &str) -> String {
+        match self.version {
+            Some(version) => format!("{bare}?{}={version}", self.kind.version()),
+            None => Place::literal(bare),
+        }
     }
 
     /// Whether the bucket's name can be one.
@@ -168,11 +194,15 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Whether what follows a `?` is a query: `name=value`, and no further part of a key.
-fn is_query(text: &str) -> bool {
-    let name = text.split('=').next().unwrap_or_default();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-    text.contains('=') && !text.contains('/') && !name.is_empty() && name.chars().all(plain)
+/// Names in queries of signed URLs. What was copied from one into an object's URI is as secret there.
+const SIGNATURES: [&str; 3] = ["X-Amz-Signature", "X-Goog-Signature", "sig"];
+
+/// Whether what follows a `?` is a query and no further part of a key: pairs of `name=value`, of which one asks for a
+/// version or signs.
+fn is_query(kind: Kind, text: &str) -> bool {
+    let mut names = text.split('&').map(|pair| pair.split_once('=').map(|(name, _)| name));
+    let known = |name: Option<&str>| name.is_some_and(|name| name == kind.version() || SIGNATURES.contains(&name));
+    !text.contains('/') && names.clone().all(|name| name.is_some()) && names.any(known)
 }
 
 /// The refusal of `uri` by a program that was built without the feature `cloud`.
@@ -196,10 +226,42 @@ mod tests {
         assert_eq!(Place::of("az://c/").map(|p| (p.kind, p.bucket, p.key)), Some((Kind::Azure, "c", "")));
         let versioned = Place::of("s3://b/a?b.mp4?versionId=x1").unwrap();
         assert_eq!((versioned.key, versioned.version), ("a?b.mp4", Some("x1")));
-        assert_eq!(Place::of("s3://b/what?/a.mp4?v=1&w=2").map(|p| (p.key, p.version)), Some(("what?/a.mp4", None)));
+        let (key, version) =
+            Place::of("s3://b/what?/a.mp4?X-Amz-Date=1&X-Amz-Signature=S").map(|p| (p.key, p.version)).unwrap();
+        assert_eq!((key, version), ("what?/a.mp4", None));
+        for key in
+            ["q?x=1.jpg", "a.jpg?size=large.jpg", "a?versionId", "a?versionId=1/b", "a?v=1&versionId", "a?generation=1"]
+        {
+            let uri = format!("s3://b/{key}");
+            assert_eq!(Place::of(&uri).map(|p| (p.key, p.version)), Some((key, None)));
+            assert_eq!(Place::literal(&uri), uri);
+        }
+        let generation = Place::of("gs://b/a?generation=12").unwrap();
+        assert_eq!((generation.key, generation.version), ("a", Some("12")));
         for other in ["https://b/k", "file:///k", "s3", "/s3://b"] {
             assert_eq!(Place::of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn every_key_has_a_uri() {
+        for (uri, literal) in [
+            ("s3://b/c?versionId=7.jpg", "s3://b/c?versionId=7.jpg?versionId="),
+            ("s3://b/c?sig=x?versionId=", "s3://b/c?sig=x?versionId=?versionId="),
+            ("gs://b/c?generation=7", "gs://b/c?generation=7?generation="),
+            ("az://b/c?sig=1.jpg", "az://b/c?sig=1.jpg?versionId="),
+            ("s3://b/c", "s3://b/c"),
+            ("s3://b/", "s3://b/"),
+            ("https://h/c?sig=1", "https://h/c?sig=1"),
+        ] {
+            assert_eq!(Place::literal(uri), literal);
+            let key = uri.splitn(4, '/').last().unwrap();
+            if let Some(place) = Place::of(literal) {
+                assert_eq!((place.key, place.version), (key, None));
+                assert_eq!(place.asked(uri), literal);
+            }
+        }
+        assert_eq!(Place::of("s3://b/c?versionId=7").unwrap().asked("s3://b/c"), "s3://b/c?versionId=7");
     }
 
     #[test]

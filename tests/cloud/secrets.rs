@@ -73,6 +73,50 @@ fn signed_urls_and_passwords_are_never_shown() {
 }
 
 #[test]
+fn a_signature_in_the_job_is_used_but_never_shown() {
+    let photo = std::fs::read(fixtures().join("photos/progressive.jpg")).unwrap();
+    let server = Server::start(move |request| match request.target.split('?').next() {
+        Some("/l.csv") => Answer { body: b"uri\nthere.jpg\n".to_vec(), ..Answer::status(200) },
+        _ => Answer::file(request, &photo),
+    });
+    let (dir, url) = (tempfile::tempdir().unwrap(), server.url());
+    let go = |args: &[&str]| program(1).args(args).output().unwrap();
+    for name in ["a.jpg", "l.csv"] {
+        let out = dir.path().join(name);
+        let signed = |signature: &str| format!("{url}/{name}?X-Amz-Signature={signature}");
+        let run = |signature: &str| go(&job(&[&signed(signature)], out.to_str().unwrap(), &["--json", "-vv"]));
+        let output = run("s1gnatureSECRET");
+        assert_eq!(report(&output)["samples"], 1, "{}", errors(&output));
+        assert_silent(&output, &out, "s1gnatureSECRET");
+        let told = std::fs::read_to_string(out.join("dataset.json")).unwrap();
+        assert!(told.contains(&format!("{url}/{name}\"")), "{told}");
+        // A signature ends, the job does not.
+        let again = run("an0therSECRET");
+        assert_eq!(report(&again)["fingerprint"], report(&output)["fingerprint"], "{}", errors(&again));
+        let plan = go(&["plan", "--json", "-i", &signed("s1gnatureSECRET")]);
+        assert!(plan.status.success());
+        assert_silent(&plan, &out, "s1gnatureSECRET");
+    }
+    assert!(server.seen.requests().iter().all(|r| r.target == "/there.jpg" || r.target.contains("SECRET")));
+    let signed = format!("{url}/a.jpg?sig=SECRET");
+    let (lut, named) = (format!("lut:{signed}"), format!("lut:file={signed}"));
+    let elsewhere = "https://x/y?sig=SECRET";
+    let cases: [(&[&str], i32); 6] = [
+        (&["probe", &signed], 0),
+        (&["probe", "--json", &signed], 0),
+        (&["plan", "-i", "a.jpg", "--op", &lut], 2),
+        (&["plan", "-i", "a.jpg", "--op", &named], 2),
+        (&["run", "-i", "a.jpg", "-o", elsewhere, "--json"], 2),
+        (&["run", "-i", "a.jpg", "-o", "none", "--notice", "aws", "--notice-endpoint", "http://u:SECRET@host"], 2),
+    ];
+    for (args, code) in cases {
+        let output = go(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", errors(&output));
+        assert_silent(&output, &dir.path().join("none"), "SECRET");
+    }
+}
+
+#[test]
 fn profiles_and_processes_give_the_keys() {
     let Some(s3) = S3::start() else { return };
     s3.put_folder(&fixtures().join("photos"), "raw");

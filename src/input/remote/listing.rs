@@ -3,9 +3,9 @@
 //! Names alone tell which objects are media, since looking into each would be a request an object; what they are decoded
 //! as is for their content to say. Listing gives sizes and etags, by which what changes later is noticed.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
@@ -17,7 +17,7 @@ use super::super::walk::hidden;
 use super::super::{kind, without_query};
 use super::{Remote, is_http, spool};
 use crate::error::{Error, Result};
-use crate::store::cloud::{Cloud, Place, Trouble};
+use crate::store::cloud::{self, Cloud, Depth, Listed, Place, Trouble};
 
 /// Appends what one `--input` names. `output` is the job's, which is never searched.
 pub(in super::super) fn add(
@@ -41,8 +41,9 @@ pub(in super::super) fn add(
     }
     let place = Place::of(uri).ok_or_else(|| Error::bug(format!("{shown} is neither an object's URI nor a URL")))?;
     let cloud = remote.cloud(uri, &place)?;
-    let bucket = Bucket { cloud: &cloud, scheme: scheme(uri), name: place.bucket, output };
+    let bucket = Bucket { cloud: &cloud, scheme: scheme(uri), name: place.bucket, output, odd: Cell::default() };
     let key = place.key;
+    bucket.path(key)?;
     if !(key.is_empty() || key.ends_with('/')) {
         // What exists by the letter is no pattern, whatever its name.
         if let Some(meta) = bucket.look(key)? {
@@ -52,7 +53,7 @@ pub(in super::super) fn add(
             };
         }
         if has_wildcards(key) {
-            return glob(remote, table, spec, &bucket, uri, key);
+            return glob(remote, table, spec, &bucket, shown, key);
         }
     }
     let folder = key.trim_end_matches('/');
@@ -60,9 +61,12 @@ pub(in super::super) fn add(
         return Err(Error::usage(format!("the input {shown} is the output: choose another output")));
     }
     let found = bucket.below(folder)?;
-    if found.is_empty() && !key.is_empty() {
-        return Err(Error::usage(format!("the input {shown} does not exist: no object has this key or lies below it")));
+    if found.is_empty() && bucket.odd.get() == 0 && !key.is_empty() && !spec.allow_empty {
+        return Err(Error::usage(format!(
+            "the input {shown} does not exist: no object has this key or lies below it; --allow-empty lets it"
+        )));
     }
+    table.ignored += bucket.odd.get();
     found.iter().try_for_each(|meta| bucket.found(table, meta))
 }
 
@@ -90,12 +94,14 @@ struct Bucket<'a> {
     scheme: &'a str,
     name: &'a str,
     output: Option<&'a str>,
+    /// Objects, or folders of them, that were listed but cannot be addressed.
+    odd: Cell<u64>,
 }
 
 impl Bucket<'_> {
     /// The object called `key`, if there is one.
     fn look(&self, key: &str) -> Result<Option<ObjectMeta>> {
-        let Ok(path) = Path::parse(key) else { return Ok(None) };
+        let Ok(path) = cloud::key(key) else { return Ok(None) };
         match self.cloud.wait(self.cloud.again(|| self.cloud.store().head(&path))) {
             Ok(meta) => Ok(Some(meta)),
             // Who may not list is told "forbidden" of what is not there, too.
@@ -106,32 +112,27 @@ impl Bucket<'_> {
 
     /// Objects below `folder`, in the bytewise order of their keys.
     fn below(&self, folder: &str) -> Result<Vec<ObjectMeta>> {
-        let path = self.path(folder)?;
-        let prefix = (!path.is_root()).then_some(&path);
-        let listed = self.cloud.wait(self.cloud.again(|| self.cloud.store().list(prefix).try_collect::<Vec<_>>()));
-        let mut listed = listed.map_err(|e| self.cloud.failed("list", &path, &e))?;
-        // Not every store keeps this order.
-        listed.sort_unstable_by(|a, b| a.location.as_ref().cmp(b.location.as_ref()));
+        let mut listed = self.listed(folder, Depth::All)?.objects;
         listed.retain(|meta| self.is_visible(folder, meta));
         Ok(listed)
     }
 
     /// Objects and folders right below `folder`.
     fn level(&self, folder: &str) -> Result<(Vec<ObjectMeta>, Vec<String>)> {
-        let path = self.path(folder)?;
-        let prefix = (!path.is_root()).then_some(&path);
-        let listed = self.cloud.wait(self.cloud.again(|| self.cloud.store().list_with_delimiter(prefix)));
-        let listed = listed.map_err(|e| self.cloud.failed("list", &path, &e))?;
-        Ok((listed.objects, listed.common_prefixes.into_iter().map(String::from).collect()))
+        let listed = self.listed(folder, Depth::One)?;
+        Ok((listed.objects, listed.folders.into_iter().map(String::from).collect()))
     }
 
-    fn path(&self, folder: &str) -> Result<Path> {
-        Path::parse(folder).map_err(|_| {
-            Error::usage(format!(
-                "{}://{}/{folder}: keys with empty parts (//), . or .. as a part or control characters cannot be listed",
-                self.scheme, self.name
-            ))
-        })
+    fn listed(&self, folder: &str, depth: Depth) -> Result<Listed> {
+        let path = self.path(folder)?;
+        let listed =
+            self.cloud.wait(self.cloud.list(&path, depth)).map_err(|e| self.cloud.failed("list", &path, &e))?;
+        self.odd.set(self.odd.get() + listed.odd.len() as u64);
+        Ok(listed)
+    }
+
+    fn path(&self, key: &str) -> Result<Path> {
+        cloud::key(key).map_err(|e| e.context(format!("{}://{}/{key}", self.scheme, self.name)))
     }
 
     /// Neither hidden below `folder` nor in the output, nor the mark of an empty folder.
@@ -160,7 +161,7 @@ impl Bucket<'_> {
     }
 
     fn uri(&self, key: &Path) -> String {
-        format!("{}://{}/{key}", self.scheme, self.name)
+        Place::literal(&format!("{}://{}/{key}", self.scheme, self.name))
     }
 
     /// Appends an object that was found if it is media, else counts it.
@@ -175,16 +176,24 @@ impl Bucket<'_> {
 
 /// Appends what a glob matches: as on disk, the media among objects, what is in folders, and the rows of lists where the
 /// pattern itself ends as a list does.
-fn glob(remote: &Remote, table: &mut Table, spec: &InputSpec, bucket: &Bucket, uri: &str, pattern: &str) -> Result<()> {
+fn glob(
+    remote: &Remote,
+    table: &mut Table,
+    spec: &InputSpec,
+    bucket: &Bucket,
+    shown: &str,
+    pattern: &str,
+) -> Result<()> {
     let parts = parts(pattern)?;
     let mut search = Search { bucket, files_only: parts.contains(&Part::Recursive), found: Vec::new() };
     search.expand("", &parts)?;
     let mut found = search.found;
     found.sort_unstable_by(|a, b| a.location.as_ref().cmp(b.location.as_ref()));
     found.dedup_by(|a, b| a.location == b.location);
-    if found.is_empty() && !spec.allow_empty {
+    table.ignored += bucket.odd.get();
+    if found.is_empty() && bucket.odd.get() == 0 && !spec.allow_empty {
         return Err(Error::usage(format!(
-            "the input {uri} matches nothing: check the pattern (quoted from the shell?); --allow-empty lets it"
+            "the input {shown} matches nothing: check the pattern (quoted from the shell?); --allow-empty lets it"
         )));
     }
     let form = Form::of(pattern);

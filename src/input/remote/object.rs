@@ -9,7 +9,7 @@ use object_store::{GetOptions, GetRange, ObjectStore};
 
 use super::{Expected, Fetch, HEAD, Later, Opened, Rest, as_expected, changed};
 use crate::error::{Error, RejectKind, Result};
-use crate::store::cloud::{Cloud, Place, Trouble};
+use crate::store::cloud::{self, Cloud, Place, Trouble};
 
 /// One version of one object.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ struct Object {
 pub(super) fn open(cloud: Arc<Cloud>, uri: &str, expected: Expected) -> Result<Later<Result<Opened>>> {
     let bare = super::without_query(uri).to_string();
     let place = Place::of(uri).ok_or_else(|| Error::bug(format!("{bare} is no object's URI")))?;
-    let key = Path::parse(place.key).ok().filter(|key| !key.is_root() && !place.key.ends_with('/'));
+    let key = cloud::key(place.key).ok().filter(|key| !key.is_root() && !place.key.ends_with('/'));
     let key = key.ok_or_else(|| {
         let text = format!("{bare}: no object can be asked for by this key (empty parts, . or .., control characters)");
         Error::input(RejectKind::Unsupported, text)

@@ -163,12 +163,13 @@ impl Cloud {
     }
 }
 
-/// The key that `text` names, by the letter.
+/// The key that `text` names, by the letter; one slash behind it marks a folder.
 ///
 /// # Errors
 /// A usage error for names that the clients cannot address.
-pub(super) fn key(text: &str) -> Result<Path> {
-    Path::parse(text).map_err(|_| {
+pub fn key(text: &str) -> Result<Path> {
+    // The client would drop a slash at the beginning, and mean another object.
+    Path::parse(text).ok().filter(|_| !text.starts_with('/')).ok_or_else(|| {
         Error::usage(
             "keys with empty parts (//), with . or .. as a part or with control characters cannot be addressed",
         )

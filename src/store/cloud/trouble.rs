@@ -107,8 +107,26 @@ const BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
 /// The code for a clock that is off.
 const CLOCK: &str = "RequestTimeTooSkewed";
 
-/// The store error for `error`, which happened when trying to `verb` `what`.
+/// The key in an answer that the client cannot hold, if that is what `error` is about.
+pub(super) fn unaddressed(error: &object_store::Error) -> Option<&str> {
+    use object_store::path::Error as E;
+    match error {
+        object_store::Error::InvalidPath { source: E::EmptySegment { path } | E::BadSegment { path, .. } } => {
+            Some(path)
+        }
+        _ => None,
+    }
+}
+
+/// The store error for `error`, which happened when trying to `verb` `what`; a usage error where an object's name is the
+/// reason.
 pub(super) fn failed(verb: &str, what: &str, error: &object_store::Error) -> Error {
+    if let Some(key) = unaddressed(error) {
+        return Error::usage(format!(
+            "could not {verb} {what}: there is {key:?}, and keys with empty parts (//), with . or .. as a part or with \
+             control characters cannot be addressed: rename or remove that object"
+        ));
+    }
     let (said, code) = told(error);
     Error::store(format!("could not {verb} {what}: {said}; {}", Trouble::of(error).remedy(code.as_deref())))
 }
@@ -230,6 +248,13 @@ mod tests {
             told.message.contains("HTTP 503, SlowDown, Please reduce") && !told.message.contains("SECRET"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_told() {
+        let path = object_store::path::Path::parse("raw/a\tb").unwrap_err();
+        let told = failed("list", "s3://b/raw", &path.into());
+        assert!(told.exit_code() == 2 && told.message.contains(r#""raw/a\tb""#), "{told}");
     }
 
     #[test]
