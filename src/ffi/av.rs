@@ -441,7 +441,7 @@ impl Input {
             if data.is_null() {
                 return None;
             }
-            std::slice::from_raw_parts(data, size as usize)
+            std::slice::from_raw_parts(data, size)
         };
         // AVDOVIDecoderConfigurationRecord (libavutil/dovi_meta.h) begins with version (two), profile, level, three flags and
         // the base layer's compatibility, a byte each.
