@@ -283,6 +283,9 @@ impl VideoReader {
             (opened, _) => opened?,
         };
         let info = VideoInfo::new(&input, &stream, count, decoder.name())?;
+        if info.rotation % 90 != 0 {
+            tracing::warn!(uri, degrees = info.rotation, "its display matrix asks for no quarter turn: not applied");
+        }
         let clock = Clock::new(stream.time_base, decoder.frame_rate(), decoder.delay());
         let mut reader = VideoReader {
             source,

@@ -56,6 +56,9 @@ fn each_answer_has_its_outcome() {
                 "closed.jpg" => Answer::status(403),
                 "page.jpg" => Answer { body: b"<html>no</html>".to_vec(), ..Answer::status(200) }
                     .with("Content-Type", "text/html"),
+                "zipped.mp4" => {
+                    Answer { body: vec![0x1F, 0x8B, 8, 0], ..Answer::status(200) }.with("Content-Encoding", "gzip")
+                }
                 "mislabelled.jpg" => fine().with("Content-Type", "text/html; charset=utf-8"),
                 "lie.jpg" => Answer { body: b"<html>no</html>".to_vec(), ..Answer::status(200) }
                     .with("Content-Type", "image/jpeg"),
@@ -84,6 +87,7 @@ fn each_answer_has_its_outcome() {
         "gone.jpg",
         "closed.jpg",
         "page.jpg",
+        "zipped.mp4",
         "mislabelled.jpg",
         "lie.jpg",
         "noai.jpg",
@@ -105,6 +109,7 @@ fn each_answer_has_its_outcome() {
         ("gone.jpg", "missing"),
         ("closed.jpg", "forbidden"),
         ("page.jpg", "not_media"),
+        ("zipped.mp4", "unsupported"),
         ("noai.jpg", "opt_out"),
         ("tdm.jpg", "opt_out"),
         ("huge.jpg", "too_large"),

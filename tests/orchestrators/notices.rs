@@ -55,6 +55,9 @@ fn a_notice_is_a_first_signal() {
         .filter(|a| *a != "--shard-samples" && *a != "12")
         .collect();
     let args = [&args[..], &more].concat();
+    // A notice that comes while it plans ends it before there is anything to report.
+    let planned = framemill(&[&["plan", "--freeze"], &args[1..]].concat());
+    assert!(planned.status.success(), "{}", errors(&planned));
     let url = doomed_machine();
     let output =
         program().args(&args).env("FRAMEMILL_NOTICE_ENDPOINT", &url).env("FRAMEMILL_NOTICE", "aws").output().unwrap();

@@ -110,7 +110,40 @@ unsafe extern "C" fn listen<V>(who: *mut c_void, level: c_int, template: *const 
         };
         let complaints = lock(&LISTENERS).get(&number).cloned();
         if let Some(complaints) = complaints {
-            complaints.add(text.to_string_lossy().trim());
+            complaints.add(told(text.to_string_lossy().trim()).as_str());
+        }
+    }
+}
+
+/// A template without its conversions, whose values are not known.
+fn told(template: &str) -> String {
+    let mut parts = template.split('%');
+    let mut out = parts.next().unwrap_or_default().to_string();
+    while let Some(part) = parts.next() {
+        // Flags, width, precision and length come before the letter of a conversion.
+        let letter = part.find(|c: char| c.is_ascii_alphabetic() && !"hljztL".contains(c));
+        match letter {
+            Some(at) => out += &format!("?{}", &part[at + 1..]),
+            None if part.is_empty() => out += &format!("%{}", parts.next().unwrap_or_default()),
+            None => out += "?",
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_messages_are_left_open() {
+        for (template, expected) in [
+            ("Error at MB: %d", "Error at MB: ?"),
+            ("concealing %d DC, %d AC, %d MV errors in %c frame", "concealing ? DC, ? AC, ? MV errors in ? frame"),
+            ("%s: %5.2lf of %-8llu (%#x) at 100%%, 5%% left", "?: ? of ? (?) at 100%, 5% left"),
+            ("no frame!", "no frame!"),
+        ] {
+            assert_eq!(told(template), expected);
         }
     }
 }

@@ -102,6 +102,7 @@ impl File {
         let mut head = Vec::new();
         asked.read(&mut head, HEAD).await?;
         judge::content(&self.uri, asked.header("content-type").as_deref(), &head)?;
+        judge::encoding(&self.uri, asked.header("content-encoding").as_deref(), &head)?;
         let rest = if partial {
             if (head.len() as u64) < total.min(HEAD) {
                 return Err(Stop::Again(client::Why::broken()));

@@ -68,6 +68,18 @@ pub(super) fn content(uri: &str, kind: Option<&str>, head: &[u8]) -> Result<(), 
     Err(Stop::Final(Error::input(RejectKind::NotMedia, format!("{uri}: the server sent {kind}, no picture or video"))))
 }
 
+/// Refuses what the server compressed although nobody asked it to; what is a photo as it came is one.
+pub(super) fn encoding(uri: &str, encoding: Option<&str>, head: &[u8]) -> Result<(), Stop> {
+    const COMPRESSED: [&str; 5] = ["gzip", "x-gzip", "deflate", "br", "zstd"];
+    let encoding = encoding.unwrap_or_default().trim();
+    let compressed = COMPRESSED.iter().any(|known| encoding.eq_ignore_ascii_case(known));
+    if !compressed || sniff(&head[..head.len().min(SNIFF_BYTES)]) != MediaKind::Other {
+        return Ok(());
+    }
+    let text = format!("{uri}: the server sent it compressed (Content-Encoding: {encoding}), which was not asked for");
+    Err(Stop::Final(Error::input(RejectKind::Unsupported, text)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +100,13 @@ mod tests {
         assert!(refused("text/html; charset=utf-8", b"<html>") && refused("Application/JSON", b"{}"));
         assert!(!refused("text/html", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"));
         assert!(!refused("text/plain", b"G@") && !refused("application/octet-stream", b"<html>"));
+    }
+
+    #[test]
+    fn what_is_compressed_on_the_way_is_refused() {
+        let refused = |kind, head: &[u8]| encoding("u", Some(kind), head).is_err();
+        assert!(refused("gzip", b"\x1f\x8b\x08") && refused("BR", b"?"));
+        assert!(!refused("gzip", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"));
+        assert!(!refused("identity", b"?") && !refused("aws-chunked", b"?") && encoding("u", None, b"?").is_ok());
     }
 }
