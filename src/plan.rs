@@ -4,6 +4,8 @@
 //! and never changed; every worker reads the same one; resuming lists nothing. Further generations stand in files of
 //! their own behind it. A task's units lie together, in order, so that a worker reads only the rows that it needs.
 
+#[cfg(test)]
+pub(crate) mod examples;
 mod probe;
 mod table;
 

@@ -3,41 +3,16 @@
 use std::path::Path;
 
 use super::*;
-use crate::input::{self, InputSpec};
-use crate::job::Job;
-use crate::plan::{Draft, Unit};
+use crate::plan::examples;
 use crate::sink::record::{Details, Record};
 use crate::sink::table::TableWriter;
 use crate::task::Receipt;
 
-fn unit(n: u64) -> Unit {
-    Unit {
-        task: 0,
-        input: n,
-        uri: format!("/{n}.jpg"),
-        path: format!("/{n}.jpg"),
-        identity: n,
-        bytes: None,
-        version: None,
-        start: None,
-        end: None,
-        split: None,
-        from: None,
-        to: None,
-        cells: Vec::new(),
-    }
-}
-
 /// Plans `count` photos, each a task, behind the `first` ones.
 fn planned(out: &Output, generation: u32, first: u64, count: u64) -> Plan {
     let mut file = JobFile::default();
-    file.output.shard_samples = 1;
     file.output.metadata = vec![Metadata::Csv, Metadata::Sqlite];
-    let job = Job::resolve(file).unwrap();
-    let nothing = input::list(&InputSpec::default(), 0, None).unwrap();
-    let like = Draft::new(&job, nothing, Default::default(), 1, 0, &|_, _| {}).unwrap().header().clone();
-    let units = (first..first + count).map(unit).collect();
-    Draft::again(&job, units, &like, generation, first).unwrap().freeze(out).unwrap()
+    examples::photos(file, generation, first, count).freeze(out).unwrap()
 }
 
 /// Does the tasks of a plan.

@@ -1,33 +1,12 @@
 use super::*;
-use crate::input::{self, InputSpec};
-use crate::job::{Job, JobFile};
-use crate::plan::{Draft, Plan, Unit};
+use crate::job::JobFile;
+use crate::plan::{Plan, examples};
 use crate::store::Object;
 use crate::task::Totals;
 
 /// A plan of so many photos, each of which is a task.
 pub(crate) fn plan(tasks: u64) -> Plan {
-    let mut file = JobFile::default();
-    file.output.shard_samples = 1;
-    let job = Job::resolve(file).unwrap();
-    let nothing = input::list(&InputSpec::default(), 0, None).unwrap();
-    let like = Draft::new(&job, nothing, Default::default(), 1, 0, &|_, _| {}).unwrap().header().clone();
-    let unit = |n: u64| Unit {
-        task: 0,
-        input: n,
-        uri: format!("/{n}.jpg"),
-        path: format!("/{n}.jpg"),
-        identity: n,
-        bytes: None,
-        version: None,
-        start: None,
-        end: None,
-        split: None,
-        from: None,
-        to: None,
-        cells: Vec::new(),
-    };
-    Draft::again(&job, (0..tasks).map(unit).collect(), &like, 1, 0).unwrap().unfrozen().unwrap()
+    examples::photos(JobFile::default(), 1, 0, tasks).unfrozen().unwrap()
 }
 
 /// A receipt as a run writes them.
